@@ -1,0 +1,62 @@
+"""The command line. One file a command; each only parses, calls one thing and prints.
+
+A user's mistake is one line on stderr and exit code 2; anything else that escapes is a bug and shows its
+traceback. Heavy imports happen inside the commands, so that `audiodiff --help` is quick.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+
+import typer
+
+from audiodiff import __version__
+from audiodiff.cli.evaluate import evaluate
+from audiodiff.cli.info import info
+from audiodiff.cli.judge import judge
+from audiodiff.cli.prepare import prepare
+from audiodiff.cli.statistics import statistics
+from audiodiff.cli.synthesize import synthesize
+from audiodiff.cli.train import HYDRA_ARGUMENTS, train
+from audiodiff.cli.vocode import vocode
+from audiodiff.types import InputError
+
+app = typer.Typer(
+    help="Audio diffusion for speech and music: prepare a corpus, train, synthesize, vocode, score.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (prepare, synthesize, vocode, evaluate, judge, info):
+    app.command()(command)
+for command in (train, statistics):
+    app.command(context_settings=HYDRA_ARGUMENTS, add_help_option=False)(command)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+    if version:
+        typer.echo(f"audiodiff {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Runs the command line; the entry point `audiodiff`."""
+    try:
+        app()
+    except InputError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        fail("interrupted")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        fail(f"{error.filename or 'output'}: {error.strerror}")
+
+
+def fail(message: str) -> None:
+    """Prints one line and exits with code 2."""
+    print("audiodiff: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,37 @@
+"""audiodiff statistics experiment=NAME ...: measures what the model normalises by, before training."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from audiodiff.cli.train import recipe_of, run_hydra
+from audiodiff.types import InputError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def statistics(context: typer.Context) -> None:
+    """Measure a recipe's statistics into the run folder (train does it when they are not there)."""
+    run_hydra("statistics", context.args, _statistics)
+
+
+def _statistics(config: DictConfig) -> None:
+    from hydra.core.hydra_config import HydraConfig
+    from rich.console import Console
+
+    from audiodiff.model import build
+    from audiodiff.training.loop import open_split, training_statistics
+
+    recipe = recipe_of(config)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        train_set = open_split(recipe, Path(config.data_dir), "train")
+        training_statistics(recipe, build(recipe), train_set, folder, Console())
+    except InputError as error:
+        print("audiodiff: " + " ".join(str(error).split()), file=sys.stderr)
+        sys.exit(2)

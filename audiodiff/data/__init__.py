@@ -1,0 +1,1 @@
+"""Corpora as lhotse manifests, segments of their cuts, batches: all between audio files and a Batch."""

@@ -1,0 +1,47 @@
+"""Files that appear whole or not at all: written beside their final name, then renamed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from audiodiff.types import InputError
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns a full disk or a folder without permission into one clear line.
+
+    Raises:
+        InputError: the body raised an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{path}: cannot be written ({reason})") from error
+
+
+def write_whole(files: Mapping[Path, bytes]) -> None:
+    """Writes files that belong together: all are complete before the first gets its name.
+
+    Args:
+        files: content by path; missing folders are made.
+
+    Raises:
+        InputError: the disk is full or the folder cannot be written.
+    """
+    temporary = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in files}
+    try:
+        for path, content in files.items():
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                temporary[path].write_bytes(content)
+        for path in files:
+            with writing(path):
+                os.replace(temporary[path], path)
+    finally:
+        for beside in temporary.values():
+            beside.unlink(missing_ok=True)

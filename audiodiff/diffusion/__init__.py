@@ -1,0 +1,1 @@
+"""The mathematics of diffusion: schedules, predictions, objectives, samplers. No audio, no layers, no files."""

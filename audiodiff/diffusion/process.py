@@ -1,0 +1,63 @@
+"""The forward process and what follows from it in closed form.
+
+With x_t = alpha_t x_0 + sigma_t eps, the clean signal x_0, the noise eps and the score
+grad log p(x_t) = -eps / sigma_t determine one another, and q(x_s | x_t, x_0) for s < t is the Gaussian of
+Ho et al. 2020, eq. 7, here for any two times (Kingma et al. 2021, eq. 34).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from audiodiff.diffusion.schedules import NoiseSchedule
+
+
+def expand(value: Tensor, x: Tensor) -> Tensor:
+    """Returns a float64 scalar or [B] as a tensor that broadcasts against x [B, ...], in x's type."""
+    return value.to(device=x.device, dtype=x.dtype).view(-1, *[1] * (x.dim() - 1))
+
+
+def diffuse(schedule: NoiseSchedule, clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """Returns x_t = alpha(t) clean + sigma(t) noise (Ho et al. 2020, eq. 4).
+
+    Args:
+        schedule: the noise schedule.
+        clean: [B, C, F].
+        noise: [B, C, F], standard normal.
+        t: [B] or a scalar, in [0, 1].
+    """
+    return expand(schedule.alpha(t), clean) * clean + expand(schedule.sigma(t), clean) * noise
+
+
+def epsilon_from_clean(schedule: NoiseSchedule, x_t: Tensor, clean: Tensor, t: Tensor) -> Tensor:
+    """Returns the noise that x_t holds if `clean` is the signal; t > 0."""
+    return (x_t - expand(schedule.alpha(t), x_t) * clean) / expand(schedule.sigma(t), x_t)
+
+
+def score_from_clean(schedule: NoiseSchedule, x_t: Tensor, clean: Tensor, t: Tensor) -> Tensor:
+    """Returns grad log p(x_t) from the expected clean signal (Tweedie's formula); t > 0."""
+    sigma = schedule.sigma(t)
+    return (expand(schedule.alpha(t), x_t) * clean - x_t) / expand(sigma * sigma, x_t)
+
+
+def posterior(
+    schedule: NoiseSchedule, x_t: Tensor, clean: Tensor, t: Tensor, s: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Returns mean [B, C, F] and variance (float64, of t's shape) of q(x_s | x_t, clean), 0 <= s < t.
+
+    Ho et al. 2020, eqs. 6 and 7; at s = 0 the mean is `clean` and the variance 0.
+    """
+    sigma_t, sigma_s = schedule.sigma(t), schedule.sigma(s)
+    ratio = schedule.alpha(t) / schedule.alpha(s)
+    transition = transition_variance(schedule, t, s)
+    weight_x = ratio * sigma_s**2 / sigma_t**2
+    weight_clean = schedule.alpha(s) * transition / sigma_t**2
+    mean = expand(weight_x, x_t) * x_t + expand(weight_clean, x_t) * clean
+    return mean, transition * sigma_s**2 / sigma_t**2
+
+
+def transition_variance(schedule: NoiseSchedule, t: Tensor, s: Tensor) -> Tensor:
+    """Returns the variance of q(x_t | x_s), which is beta_t for neighbouring rows of a table."""
+    ratio = schedule.alpha(t) / schedule.alpha(s)
+    return torch.clamp(schedule.sigma(t) ** 2 - ratio**2 * schedule.sigma(s) ** 2, min=0)

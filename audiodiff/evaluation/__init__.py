@@ -1,0 +1,1 @@
+"""Scores: metrics against a reference, a judge that recognises labels, tables and pictures of the results."""

@@ -1,0 +1,126 @@
+"""Griffin-Lim: a waveform from a log-mel without any training, the baseline of every vocoder table.
+
+Mel -> linear magnitudes by non-negative least squares with the mel's own filterbank, then phases by the fast
+Griffin-Lim algorithm: alternate projections on the spectrograms of that magnitude and on those of a real
+signal, with momentum 0.99 (Perraudin, Balazs and Sondergaard 2013, algorithm 2; Griffin and Lim 1984).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from audiodiff.audio.mel import LogMel
+from audiodiff.types import InputError
+
+MOMENTUM = 0.99
+
+
+class GriffinLim:
+    """Turns log-mels of one definition into waveforms."""
+
+    def __init__(self, log_mel: LogMel, iterations: int = 60) -> None:
+        """Keeps the definition.
+
+        Args:
+            log_mel: the definition of the mels that will come.
+            iterations: projections; 0 leaves the random phases.
+
+        Raises:
+            InputError: iterations is negative.
+        """
+        if iterations < 0:
+            raise InputError(f"iterations: got {iterations}, expected 0 or more")
+        self.log_mel = log_mel
+        self.iterations = iterations
+
+    def __call__(self, mel: Tensor, lengths: Tensor | None = None, seed: int = 0) -> Tensor:
+        """Returns waveforms [B, T]; each item is the same alone or in a batch.
+
+        Args:
+            mel: [B, n_mels, F].
+            lengths: [B], samples of each item, which say how many of its frames are valid; T is the longest,
+                and items are zero beyond their length. None: T = F * hop_length for all.
+            seed: of the first phases, the same for every item.
+
+        Raises:
+            InputError: a mel that does not fit the definition, or lengths that do not fit the mel.
+        """
+        mel = self.log_mel.check(mel)
+        wanted = self._lengths(mel, lengths)
+        waveforms = mel.new_zeros(mel.shape[0], max(wanted))
+        for row, item, length in zip(waveforms, mel, wanted, strict=True):
+            valid = item if lengths is None else item[:, : self.log_mel.frames(length)]
+            made = self._item(valid, seed)[:length]
+            row[: made.shape[0]] = made
+        return waveforms
+
+    def _lengths(self, mel: Tensor, lengths: Tensor | None) -> list[int]:
+        batch, _, frames = mel.shape
+        if lengths is None:
+            return [self.log_mel.samples(frames)] * batch
+        wanted = [int(length) for length in lengths]
+        if len(wanted) != batch or any(n < 1 or not 1 <= self.log_mel.frames(n) <= frames for n in wanted):
+            raise InputError(
+                f"lengths: got {wanted} samples for {batch} mels of {frames} frames at hop "
+                f"{self.log_mel.hop_length}, expected one length per mel, of at most as many frames"
+            )
+        return wanted
+
+    def _item(self, mel: Tensor, seed: int) -> Tensor:
+        """Returns the waveform [T'] that the frames of one mel [n_mels, F] cover, from its first sample on."""
+        magnitude = self._linear(mel)
+        generator = torch.Generator().manual_seed(seed)
+        angle = 2 * torch.pi * torch.rand(magnitude.shape, generator=generator).to(mel.device)
+        phase = torch.polar(torch.ones_like(angle), angle)
+        before = torch.zeros_like(phase)
+        for _ in range(self.iterations):
+            rebuilt = self._analyse(self._synthesize(magnitude * phase))
+            accelerated = rebuilt - MOMENTUM / (1 + MOMENTUM) * before
+            phase = accelerated / accelerated.abs().clamp_min(1e-16)
+            before = rebuilt
+        padding = self.log_mel.n_fft // 2
+        if self.log_mel.framing == "same":
+            padding = (self.log_mel.n_fft - self.log_mel.hop_length) // 2
+        return self._synthesize(magnitude * phase)[padding:]
+
+    def _linear(self, mel: Tensor) -> Tensor:
+        """Returns the magnitudes [n_fft/2 + 1, F] of the STFT with the plain window."""
+        from librosa.util import nnls
+
+        bands = self.log_mel.magnitude(mel).double().cpu().numpy()
+        spectrum = nnls(self.log_mel.filterbank.double().cpu().numpy(), bands)
+        magnitude = torch.from_numpy(spectrum).to(mel).pow(1 / self.log_mel.power)
+        if self.log_mel.window_normalized:
+            magnitude = magnitude * self.log_mel.window.to(mel).square().sum().sqrt()
+        return magnitude
+
+    def _analyse(self, padded: Tensor) -> Tensor:
+        definition = self.log_mel
+        window = definition.window.to(padded)
+        return torch.stft(
+            padded,
+            definition.n_fft,
+            definition.hop_length,
+            definition.win_length,
+            window,
+            center=False,
+            return_complex=True,
+        )
+
+    def _synthesize(self, spectrum: Tensor) -> Tensor:
+        """Returns the real signal whose STFT is nearest to spectrum [n_fft/2 + 1, F] (Griffin and Lim, eq. 6).
+
+        The signal [(F - 1) * hop_length + n_fft] includes the padding at both ends, so that every frame
+        lies inside it whatever the framing.
+        """
+        size, hop = self.log_mel.n_fft, self.log_mel.hop_length
+        left = (size - self.log_mel.win_length) // 2
+        right = size - self.log_mel.win_length - left
+        window = torch.nn.functional.pad(self.log_mel.window.to(spectrum.real), (left, right))
+        pieces = torch.fft.irfft(spectrum, n=size, dim=0) * window[:, None]  # [n_fft, F]
+        weights = window.square()[:, None].expand_as(pieces)
+        total = (pieces.shape[1] - 1) * hop + size
+        added = torch.nn.functional.fold(torch.stack([pieces, weights]), (1, total), (1, size), stride=(1, hop))
+        signal, weight = added[:, 0, 0]
+        return signal / weight.clamp_min(1e-8)

@@ -1,0 +1,1 @@
+"""Training: one loop, its statistics, average of weights, checkpoints and log."""

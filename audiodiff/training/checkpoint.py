@@ -1,0 +1,76 @@
+"""Checkpoints: a model folder with a `training/` folder inside, written beside and renamed.
+
+`RUN/checkpoints/update-00001000/` is a complete model (averaged weights, recipe, card) and, in
+`training/state.pt`, what resuming needs: raw weights, average, optimizer, update count. Everything random in
+training is keyed by the update number, so that no generator state has to be kept.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from audiodiff.model import AudioDiffusion, load, writing_folder
+from audiodiff.types import InputError
+
+_STATE = Path("training") / "state.pt"
+
+
+def save(run: Path, update: int, model: AudioDiffusion, state: Mapping[str, Any], texts: Mapping[str, Any]) -> Path:
+    """Writes the checkpoint of one update and returns its folder.
+
+    Args:
+        run: the run folder.
+        update: updates done.
+        model: the averaged model.
+        state: tensors and plain values for resuming.
+        texts: `recipe`, `facts` and `card` of AudioDiffusion.write.
+
+    Raises:
+        InputError: the disk is full or cannot be written; earlier checkpoints stay whole.
+    """
+    folder = run / "checkpoints" / f"update-{update:08d}"
+    with writing_folder(folder) as draft:
+        model.write(draft, texts["recipe"], texts["facts"], texts["card"])
+        (draft / _STATE).parent.mkdir()
+        try:
+            torch.save(dict(state), draft / _STATE)
+        except RuntimeError as error:  # torch reports a full disk so
+            raise OSError(str(error).splitlines()[0]) from error
+    return folder
+
+
+def newest(run: Path) -> Path | None:
+    """Returns the newest checkpoint of a run, None if it has none."""
+    folders = sorted((run / "checkpoints").glob("update-*"))
+    return folders[-1] if folders else None
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """Returns what `save` was given as `state`; no code in the file is run.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    try:
+        return torch.load(folder / _STATE, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(
+            f"{folder / _STATE}: cannot be read ({str(error).splitlines()[0]}); "
+            "remove this checkpoint folder to resume from the one before"
+        ) from error
+
+
+def prune(run: Path, keep: int) -> None:
+    """Removes all but the newest `keep` checkpoints."""
+    for folder in sorted((run / "checkpoints").glob("update-*"))[:-keep]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def read_model(folder: Path) -> AudioDiffusion:
+    """Returns the averaged model of a checkpoint."""
+    return load(folder)

@@ -1,0 +1,82 @@
+"""What is written down of a run: facts (training.json) and the model card made from them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+import audiodiff
+
+
+def run_facts(recipe: Mapping[str, Any], command: str, hours: float, accelerator: Accelerator) -> dict[str, Any]:
+    """Returns experiment, corpus, hours of audio, hardware, seed, commit, command and versions."""
+    return {
+        "experiment": recipe["experiment"],
+        "corpus": recipe["data"]["name"],
+        "train_hours": round(hours, 4),
+        "hardware": hardware(accelerator),
+        "seed": recipe["training"]["seed"],
+        "commit": commit(),
+        "command": command,
+        "torch": torch.__version__,
+        "audiodiff": audiodiff.__version__,
+    }
+
+
+def hardware(accelerator: Accelerator) -> str:
+    """Returns the name of the device and how many of them."""
+    if accelerator.device.type == "cuda":
+        return f"{accelerator.num_processes} x {torch.cuda.get_device_name(accelerator.device)}"
+    return f"{cpu_name()}, {torch.get_num_threads()} threads x {accelerator.num_processes}"
+
+
+def cpu_name() -> str:
+    """Returns the processor's name as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def commit() -> str:
+    """Returns the commit of the checkout that runs, with + when it has changes, or the version."""
+    here = Path(audiodiff.__file__).resolve().parent
+    git = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
+    try:
+        result = subprocess.run(git, capture_output=True, text=True, timeout=10, env=os.environ | {"LC_ALL": "C"})
+    except (OSError, subprocess.TimeoutExpired):
+        return f"version {audiodiff.__version__}"
+    return result.stdout.strip() or f"version {audiodiff.__version__}"
+
+
+def model_card(recipe: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """Returns the model card: what it is, from what data, how it was trained. Only what was recorded."""
+    data = recipe["data"]
+    rows = {
+        "Corpus": f"{data['name']} ({facts['train_hours']:.2f} hours of training audio)",
+        "Licence of the data": data["licence"],
+        "Audio": f"{data['sample_rate']} Hz, {data['channels']} channel(s)",
+        "Parameters": f"{facts['parameters'] / 1e6:.2f} M",
+        "Updates": f"{facts['updates']} of batch {recipe['training']['batch_size']}",
+        "Training time": f"{facts['train_seconds'] / 3600:.2f} h on {facts['hardware']}",
+        "Validation loss": facts.get("validation_loss", "not recorded"),
+        "Seed": facts["seed"],
+        "Commit": facts["commit"],
+    }
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    labels = "".join(f"\n- {name}: {', '.join(values)}" for name, values in data["labels"].items())
+    return (
+        f"# {facts['experiment']}\n\nAn audiodiff model.\n\n| | |\n|---|---|\n{table}\n\n"
+        f"Command: `{facts['command']}`\n"
+        + (f"\nLabels:{labels}\n" if labels else "")
+        + "\nLoad it with `audiodiff.load(folder)`.\n"
+    )

@@ -1,0 +1,80 @@
+"""Measures what the model normalises by, over the training split, and hands it to the model.
+
+The representation is divided by its standard deviation per feature, so that x has unit variance, and the
+mel conditioner normalises each band. Both are buffers and are saved with the weights.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from audiodiff.audio.statistics import RunningMoments
+from audiodiff.conditioning.mel import Mel
+from audiodiff.data.files import write_whole
+from audiodiff.model import AudioDiffusion
+from audiodiff.types import Batch, InputError
+
+STD_FLOOR = 1e-3
+"""Smallest standard deviation as a share of the largest: a bin that is always silent is not blown up."""
+
+
+def measure(model: AudioDiffusion, batches: Iterable[Batch]) -> dict[str, Any]:
+    """Returns the statistics of single-item batches as plain values for a JSON file."""
+    mels = [part for part in model.conditioner.modules() if isinstance(part, Mel)]
+    power = RunningMoments()
+    bands = RunningMoments()
+    with torch.inference_mode():
+        for batch in batches:
+            if batch.waveform is None:
+                raise ValueError("statistics need batches with waveforms")
+            x = model.representation.encode(batch.waveform)
+            frames = x.shape[-1]
+            scaled = x[0] * model.representation.std[:, None]
+            power.update(model.representation.variances(scaled)[:, None].expand(-1, frames))
+            for part in mels:
+                bands.update(part.log_mel(batch.waveform[:, 0])[0])
+    statistics: dict[str, Any] = {"std": power.mean.sqrt().tolist()}
+    if mels:
+        statistics |= {"mel_mean": bands.mean.tolist(), "mel_std": bands.std.tolist()}
+    return statistics
+
+
+def apply(model: AudioDiffusion, statistics: dict[str, Any]) -> None:
+    """Sets the model's buffers.
+
+    Raises:
+        InputError: the statistics were measured for another representation or mel.
+    """
+    std = torch.tensor(statistics["std"])
+    if std.shape != model.representation.std.shape or float(std.max()) == 0:
+        raise InputError(
+            f"statistics: got {std.numel()} features (largest {float(std.max()):.3g}), the model has "
+            f"{model.representation.std.numel()}; measure them again for this recipe"
+        )
+    model.representation.std.copy_(std.clamp(min=float(std.max()) * STD_FLOOR))
+    for part in model.conditioner.modules():
+        if isinstance(part, Mel):
+            part.mean.copy_(torch.tensor(statistics["mel_mean"]))
+            part.std.copy_(torch.tensor(statistics["mel_std"]).clamp(min=1e-3))
+
+
+def save(statistics: dict[str, Any], path: Path) -> None:
+    """Writes the statistics whole."""
+    write_whole({path: (json.dumps(statistics) + "\n").encode()})
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Returns the statistics of a file.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"statistics {path}: cannot be read ({error}); run `audiodiff statistics` again") from error

@@ -1,0 +1,94 @@
+"""What travels through the library: Batch (what a user has) and Condition (what a network sees).
+
+Shape legend, used in every docstring:
+
+    B items   C channels   T samples   F frames (or positions)   D features   L tokens
+
+A Batch is data: waveforms, mels, labels by name. A Conditioner turns it into a Condition, whose fields are
+named by how they enter the network, so that no network knows what a label or a mel is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Items to train on or to synthesize for.
+
+    Attributes:
+        waveform: [B, C, T] in [-1, 1], zero beyond each item's length; None in synthesis.
+        lengths: [B] int64, valid samples of each item.
+        labels: for each label name (for example "digit", "speaker") one string per item.
+        mel: [B, n_mels, F], log-mel in the model's own convention; None where the waveform gives it.
+        ids: one name per item, for messages and file names.
+    """
+
+    waveform: Tensor | None
+    lengths: Tensor
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    mel: Tensor | None = None
+    ids: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Number of items B."""
+        return self.lengths.shape[0]
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Returns the same batch with its tensors on a device (lengths stay on the CPU)."""
+        waveform = None if self.waveform is None else self.waveform.to(device, non_blocking=True)
+        mel = None if self.mel is None else self.mel.to(device, non_blocking=True)
+        return replace(self, waveform=waveform, mel=mel)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a network is told, named by how it enters.
+
+    Attributes:
+        local: [B, D, F'], one vector per frame (a log-mel); the network maps F' to its own positions.
+        vector: [B, D], one vector per item (class, speaker), added to the noise embedding.
+        frames: [B] int64, valid positions of x; positions beyond are padding and must not influence the
+            valid ones. None when every position of every item is valid.
+    """
+
+    local: Tensor | None = None
+    vector: Tensor | None = None
+    frames: Tensor | None = None
+
+    def mask(self, x: Tensor) -> Tensor | None:
+        """Returns [B, 1, F] with 1 at valid positions of x [B, C, F], or None when all are valid."""
+        if self.frames is None:
+            return None
+        positions = torch.arange(x.shape[-1], device=x.device)
+        return (positions < self.frames.to(x.device)[:, None])[:, None].to(x.dtype)
+
+    def where(self, keep: Tensor, other: Condition) -> Condition:
+        """Returns this condition for items with keep [B] True and `other` for the rest; frames stay."""
+        return Condition(
+            local=_choose(keep, self.local, other.local),
+            vector=_choose(keep, self.vector, other.vector),
+            frames=self.frames,
+        )
+
+
+def _choose(keep: Tensor, ours: Tensor | None, theirs: Tensor | None) -> Tensor | None:
+    if ours is None or theirs is None:
+        if ours is not theirs:
+            raise ValueError("both conditions must have the same fields to choose between them")
+        return None
+    return torch.where(keep.to(ours.device).view(-1, *[1] * (ours.dim() - 1)), ours, theirs)
+
+
+class InputError(ValueError):
+    """A mistake in what the user gave: file, label, option, checkpoint.
+
+    The message says what, got, expected and how to mend it; the command line prints it as one line and
+    exits with code 2. Everything else that escapes is a bug and keeps its traceback.
+    """

@@ -1,0 +1,29 @@
+"""Where the tests find real audio and the reference numbers of other projects."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _folder(variable: str, default: Path) -> Path:
+    folder = Path(os.environ.get(variable, default))
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is absent; set {variable} to the folder that holds it")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Folder with the real corpora (AUDIODIFF_DATA)."""
+    return _folder("AUDIODIFF_DATA", ROOT.parent / "shared" / "data")
+
+
+@pytest.fixture(scope="session")
+def fixtures_dir() -> Path:
+    """Folder with the numbers that other projects' own code produced (AUDIODIFF_FIXTURES)."""
+    return _folder("AUDIODIFF_FIXTURES", ROOT.parent / "shared" / "fixtures")
