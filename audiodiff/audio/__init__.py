@@ -1,1 +1,1 @@
-"""Waveforms in and out of files (io), their log-mel spectrograms (mel), and what is diffused (representation)."""
+"""Waveforms in files (io), their log-mel spectrograms (mel), and what is diffused (representation)."""

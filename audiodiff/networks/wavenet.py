@@ -123,9 +123,9 @@ class WaveNet(nn.Module):
             x: [B, C, T], any T.
             noise_label: [B], row of the noise table counted from 0, fractions allowed.
             condition: local [B, local_features, F] and vector [B, vector_features] where the network was
-                built for them, and the valid samples. F frames cover T samples up to less than one hop, where the
-                last frame is repeated; frames from ceil(T / hop) on are not used. In a padded batch the
-                first ceil(valid samples / hop) frames of each item count.
+                built for them, and the valid samples. A rest of T shorter than one hop may lack its frame:
+                the last one is repeated. Frames from ceil(T / hop) on are not used; in a padded batch, those
+                from ceil(valid samples / hop) on, item by item.
 
         Raises:
             InputError: a condition is missing, not expected, of the wrong size, or too short for T.

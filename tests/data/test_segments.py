@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from audiodiff.audio import io
 from audiodiff.data.collate import Item, collate
-from audiodiff.data.preparation import Clip, Listing, PrepareOptions, write_corpus
 from audiodiff.data.manifests import load_cuts
+from audiodiff.data.preparation import Clip, Listing, PrepareOptions, write_corpus
 from audiodiff.data.segments import (
     SegmentBatchSampler,
     SegmentDataset,
@@ -58,7 +58,9 @@ def test_ranks_partition_every_global_batch(lengths, batch_size, seed, world_siz
 def test_each_epoch_covers_each_clip_exactly_once(lengths, batch_size, seed):
     epochs, clips = 3, len(lengths)
     batches = -(-epochs * clips // batch_size)
-    stream = [r.index for batch in run(SegmentBatchSampler(lengths, 100, batch_size, seed), batches) for r in batch]
+    stream = [
+        r.index for batch in run(SegmentBatchSampler(lengths, 100, batch_size, seed), batches) for r in batch
+    ]
     for epoch in range(epochs):
         assert sorted(stream[epoch * clips : (epoch + 1) * clips]) == list(range(clips))
 

@@ -1,0 +1,46 @@
+"""audiodiff info MODEL: what a saved model is, hears and makes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def info(model: Annotated[Path, typer.Argument(help="Model folder, or the run folder that holds it.")]) -> None:
+    """Print what a model is: signal contract, labels, schedule, sampler, size."""
+    import json
+
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+
+    from audiodiff.conditioning.mel import Mel
+    from audiodiff.model import FACTS, find_model, load
+    from audiodiff.training.loop import parameter_count
+
+    trained = load(model)
+    schedule = trained.denoiser.schedule
+    end = schedule.log_snr(torch.ones((), dtype=torch.float64))
+    rows = {
+        "experiment": trained.recipe["experiment"],
+        "audio": f"{trained.sample_rate} Hz, {trained.representation.channels} channel(s)",
+        "representation": f"{type(trained.representation).__name__}, hop {trained.representation.hop_length} samples",
+        "network": f"{type(trained.denoiser.network).__name__}, {parameter_count(trained) / 1e6:.2f} M parameters",
+        "receptive field": f"{trained.denoiser.network.receptive_field()} positions of x",
+        "schedule": f"{schedule.steps} steps, ends at {float(end) / torch.log(torch.tensor(10.0)) * 10:.1f} dB SNR",
+        "sampler": json.dumps(trained.recipe["sampler"]),
+        "guidance": str(trained.recipe["guidance"]),
+    }
+    rows |= {f"label {name}": ", ".join(values) for name, values in trained.recipe["data"]["labels"].items()}
+    for part in trained.conditioner.modules():
+        if isinstance(part, Mel):
+            rows["mel"] = json.dumps(part.log_mel.definition())
+    facts = find_model(model) / FACTS
+    if facts.is_file():
+        rows |= {name: str(value) for name, value in json.loads(facts.read_text()).items()}
+    table = Table(show_header=False)
+    for name, value in rows.items():
+        table.add_row(name, value)
+    Console().print(table)

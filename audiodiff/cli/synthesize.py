@@ -1,0 +1,51 @@
+"""audiodiff synthesize MODEL: sounds from noise, by label."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def synthesize(
+    model: Annotated[Path, typer.Argument(help="Model folder, or the run folder that holds it.")],
+    out: Annotated[Path, typer.Option(help="Folder for the wav files, samples.json and spectrograms.png.")] = Path(
+        "samples"
+    ),
+    label: Annotated[
+        list[str] | None, typer.Option(help="A label value (seven) or name=value (digit=seven); repeatable.")
+    ] = None,
+    speaker: Annotated[str | None, typer.Option(help="Short for --label speaker=VALUE.")] = None,
+    each: Annotated[
+        list[str] | None, typer.Option(help="A label name: make --count sounds of each of its values; repeatable.")
+    ] = None,
+    count: Annotated[int, typer.Option(help="Sounds to make (of each value with --each).")] = 1,
+    seconds: Annotated[float | None, typer.Option(help="Length; default: the median of the training clips.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="ddim, ancestral, ...; default: the model's own.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoiser evaluations.")] = None,
+    grid: Annotated[str | None, typer.Option(help="uniform, log-snr, table or a published fast schedule.")] = None,
+    eta: Annotated[float | None, typer.Option(help="DDIM's eta: 0 deterministic, 1 ancestral.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale; 1 is none; default: the model's own.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same audio.")] = 0,
+    batch: Annotated[int, typer.Option(help="Sounds per batch; changes speed and memory, not the audio.")] = 16,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+) -> None:
+    """Make sounds from noise with a trained model."""
+    from audiodiff.model import load
+    from audiodiff.synthesis.generation import Request, generate, label_sets
+    from audiodiff.synthesis.sampling import SamplerChoice
+
+    trained = load(model, device)
+    wanted = [*(label or []), *([f"speaker={speaker}"] if speaker else [])]
+    request = Request(
+        labels=label_sets(trained.recipe["data"]["labels"], wanted, each or [], count),
+        seconds=seconds,
+        sampler=SamplerChoice(sampler, steps, grid, eta),
+        guidance=guidance,
+        seed=seed,
+        batch=batch,
+    )
+    files = generate(trained, model, request, out, " ".join(["audiodiff", *sys.argv[1:]]))
+    typer.echo(f"{len(files)} sounds in {out}")

@@ -1,0 +1,36 @@
+"""audiodiff vocode MODEL INPUT...: audio files are analysed and resynthesized, mel files are vocoded."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def vocode(
+    model: Annotated[Path, typer.Argument(help="Folder of a mel-conditional model.")],
+    inputs: Annotated[list[str], typer.Argument(help="Audio files, .npy/.npz/.pt mels, folders, globs, manifests.")],
+    out: Annotated[Path, typer.Option(help="Folder for the wav files, samples.json and spectrograms.png.")] = Path(
+        "vocoded"
+    ),
+    speaker: Annotated[str | None, typer.Option(help="Speaker, for models that are told one.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="ddim, ancestral, ...; default: the model's own.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoiser evaluations.")] = None,
+    grid: Annotated[str | None, typer.Option(help="uniform, log-snr, table or a published fast schedule.")] = None,
+    eta: Annotated[float | None, typer.Option(help="DDIM's eta: 0 deterministic, 1 ancestral.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same audio.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+) -> None:
+    """Resynthesize audio files, or vocode mel files, with a mel-conditional model."""
+    from audiodiff.model import load
+    from audiodiff.synthesis.resynthesis import vocode_files
+    from audiodiff.synthesis.sampling import SamplerChoice, choose_sampler
+    from audiodiff.synthesis.vocoder import Vocoder
+
+    trained = load(model, device)
+    vocoder = Vocoder(trained, choose_sampler(trained.recipe, SamplerChoice(sampler, steps, grid, eta)))
+    labels = {} if speaker is None else {"speaker": speaker}
+    files = vocode_files(vocoder, model, inputs, out, labels, seed, " ".join(["audiodiff", *sys.argv[1:]]))
+    typer.echo(f"{len(files)} files in {out}")

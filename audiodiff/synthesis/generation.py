@@ -1,0 +1,152 @@
+"""Sounds from noise into a samples folder: which labels, how long, how many, in batches."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from rich.progress import Progress
+
+from audiodiff.model import FACTS, AudioDiffusion, find_model
+from audiodiff.synthesis.sampling import SamplerChoice, choose_sampler, describe
+from audiodiff.synthesis.samples import Sample, draw_samples, write_record, write_sample
+from audiodiff.types import Batch, InputError
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be made.
+
+    Attributes:
+        labels: one mapping label name -> value per sound; an absent name means any.
+        seconds: length of each sound; None: the median of the training clips.
+        sampler: changes to the model's own sampler.
+        guidance: classifier-free guidance scale; None: the model's own.
+        seed: of the noise.
+        batch: sounds at a time.
+    """
+
+    labels: Sequence[Mapping[str, str]]
+    seconds: float | None = None
+    sampler: SamplerChoice = field(default_factory=SamplerChoice)
+    guidance: float | None = None
+    seed: int = 0
+    batch: int = 16
+
+
+def label_sets(
+    known: Mapping[str, Sequence[str]], wanted: Sequence[str], each: Sequence[str], count: int
+) -> list[dict[str, str]]:
+    """Returns one mapping of labels per sound.
+
+    Args:
+        known: the model's label names and values.
+        wanted: "value" or "name=value", the same for all sounds.
+        each: label names of which every value is made.
+        count: sounds per combination.
+
+    Raises:
+        InputError: unknown or ambiguous value, unknown name, a count below 1, one name both fixed and each.
+    """
+    if count < 1:
+        raise InputError(f"--count: got {count}, expected at least 1")
+    fixed = dict(_named_label(known, text) for text in wanted)
+    for name in each:
+        if name not in known:
+            raise InputError(f"--each {name}: unknown label name; this model has {_listed(known)}")
+        if name in fixed:
+            raise InputError(f"--each {name}: is already fixed to {fixed[name]!r}; leave one of the two out")
+    combinations = itertools.product(*([(name, value) for value in known[name]] for name in each))
+    return [fixed | dict(combination) for combination in combinations for _ in range(count)]
+
+
+def _named_label(known: Mapping[str, Sequence[str]], text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if separator:
+        if name not in known:
+            raise InputError(f"label name {name!r} is unknown; this model has {_listed(known)}")
+        if value not in known[name]:
+            raise InputError(f"{name} {value!r} is unknown to this model; choose one of {', '.join(known[name])}")
+        return name, value
+    names = [name for name, values in known.items() if text in values]
+    if not names:
+        raise InputError(f"label {text!r} is unknown to this model; it has {_values(known)}")
+    if len(names) > 1:
+        raise InputError(f"label {text!r} may be {' or '.join(names)}; write {names[0]}={text}")
+    return names[0], text
+
+
+def generate(model: AudioDiffusion, source: Path, request: Request, out: Path, command: str) -> list[Sample]:
+    """Makes the sounds, writes the folder and returns what is in it.
+
+    Args:
+        model: a model that is not conditioned on a mel.
+        source: where the model came from, for the record.
+        request: what to make; sound number i draws the noise of item i.
+        out: the samples folder; files of the same name are replaced.
+        command: for the record.
+
+    Raises:
+        InputError: labels, length or sampler that this model does not have; a place that cannot be written.
+    """
+    if request.seed < 0:
+        raise InputError(f"--seed: got {request.seed}, expected 0 or more")
+    if request.batch < 1:
+        raise InputError(f"--batch: got {request.batch}, expected at least 1")
+    sampler = choose_sampler(model.recipe, request.sampler)
+    seconds = _default_seconds(model, source) if request.seconds is None else request.seconds
+    length = round(seconds * model.sample_rate)
+    if length < 1:
+        raise InputError(f"--seconds: got {seconds}, expected more than 0")
+    guidance = model.recipe["guidance"] if request.guidance is None else request.guidance
+    samples: list[Sample] = []
+    pictured: dict[str, list[torch.Tensor]] = {}
+    with Progress(transient=True) as progress:
+        task = progress.add_task("synthesize", total=len(request.labels))
+        for first in range(0, len(request.labels), request.batch):
+            labels = request.labels[first : first + request.batch]
+            items = range(first, first + len(labels))
+            waveforms = model.synthesize(
+                _batch(labels, length, model), sampler, request.seed, items, guidance,
+                on_step=lambda done, total, n=len(labels): progress.advance(task, n / total),
+            )  # fmt: skip
+            for item, label, waveform in zip(items, labels, waveforms, strict=True):
+                title = " ".join(label.values()) or "any"
+                sample = Sample(_file_name(label, item), dict(label))
+                samples.append(write_sample(out, sample, waveform, model.sample_rate))
+                pictured.setdefault(title, []).append(waveform)
+    record = {"model": str(source), "seed": request.seed, "guidance": guidance, "command": command}
+    write_record(out, record | {"sampler": describe(sampler)}, samples)
+    draw_samples(out, pictured, model.sample_rate)
+    return samples
+
+
+def _batch(labels: Sequence[Mapping[str, str]], length: int, model: AudioDiffusion) -> Batch:
+    names = model.recipe["data"]["labels"]
+    columns = {name: tuple(label.get(name, "") for label in labels) for name in names}
+    return Batch(waveform=None, lengths=torch.full((len(labels),), length), labels=columns)
+
+
+def _file_name(label: Mapping[str, str], item: int) -> str:
+    words = "_".join(label.values()) or "sound"
+    return "".join(c if c.isalnum() or c in "-_" else "-" for c in words) + f"_{item:04d}.wav"
+
+
+def _default_seconds(model: AudioDiffusion, source: Path) -> float:
+    try:
+        facts = json.loads((find_model(source) / FACTS).read_text())
+    except (OSError, ValueError):
+        facts = {}
+    return float(facts.get("median_seconds", model.recipe["data"]["segment_seconds"]))
+
+
+def _listed(known: Mapping[str, Sequence[str]]) -> str:
+    return ", ".join(known) if known else "no labels"
+
+
+def _values(known: Mapping[str, Sequence[str]]) -> str:
+    return "; ".join(f"{name}: {', '.join(values)}" for name, values in known.items()) or "no labels"
