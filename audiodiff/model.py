@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,20 +20,27 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from audiodiff.audio.representation import Representation
+from audiodiff.conditioning.conditioner import Conditioner
 from audiodiff.diffusion.constraints import Constraint
 from audiodiff.diffusion.denoiser import Denoiser
 from audiodiff.diffusion.guidance import guided
 from audiodiff.diffusion.noise import KeyedNoise
 from audiodiff.diffusion.samplers import Sampler
+from audiodiff.files import writing_folder
 from audiodiff.types import Batch, Condition, InputError
 
 WEIGHTS, CONFIG, CARD, FACTS = "model.safetensors", "config.yaml", "README.md", "training.json"
-_BUILDABLE = tuple(f"audiodiff.{part}." for part in ("diffusion", "audio", "networks", "conditioning", "model"))
+_BUILDABLE = tuple(
+    f"audiodiff.{part}." for part in ("diffusion", "audio", "networks", "conditioning", "model")
+)
 _BUILDABLE += ("torch.nn.",)
 
 
 class AudioDiffusion(nn.Module):
     """A trained or trainable model of audio."""
+
+    representation: Representation
+    conditioner: Conditioner
 
     def __init__(self, representation: nn.Module, conditioner: nn.Module, denoiser: Denoiser) -> None:
         """Joins the three parts.
@@ -46,8 +51,8 @@ class AudioDiffusion(nn.Module):
             denoiser: the denoiser of x.
         """
         super().__init__()
-        self.representation: Representation = representation  # type: ignore[assignment]
-        self.conditioner = conditioner
+        self.representation = representation  # type: ignore[assignment]
+        self.conditioner = conditioner  # type: ignore[assignment]
         self.denoiser = denoiser
         self.recipe: dict[str, Any] = {}
 
@@ -123,7 +128,9 @@ class AudioDiffusion(nn.Module):
                 raise FloatingPointError(f"item {keys[i]}: the model gave samples that are not finite")
         return waveforms
 
-    def save(self, folder: str | Path, recipe: Mapping[str, Any], facts: Mapping[str, Any], card: str) -> None:
+    def save(
+        self, folder: str | Path, recipe: Mapping[str, Any], facts: Mapping[str, Any], card: str
+    ) -> None:
         """Writes the model folder: beside it first, then renamed, so that no half folder is ever seen.
 
         Args:
@@ -151,35 +158,6 @@ class AudioDiffusion(nn.Module):
         if bool((lengths == lengths[0]).all()):
             return None
         return torch.tensor([self.representation.shape(length)[1] for length in lengths.tolist()])
-
-
-class writing_folder:  # noqa: N801 - reads as the statement that it is
-    """Context: a draft folder that takes the place of `folder` when the block ends well."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.draft = folder.with_name(f".{folder.name}.writing")
-
-    def __enter__(self) -> Path:
-        try:
-            shutil.rmtree(self.draft, ignore_errors=True)
-            self.draft.mkdir(parents=True)
-        except OSError as error:
-            raise InputError(f"{self.folder}: cannot be written ({error.strerror})") from error
-        return self.draft
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
-        if error is not None:
-            shutil.rmtree(self.draft, ignore_errors=True)
-            if isinstance(error, OSError) or type(error).__name__ == "SafetensorError":
-                raise InputError(f"{self.folder}: cannot be written ({error})") from error
-            return
-        old = self.folder.with_name(f".{self.folder.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        if self.folder.exists():
-            os.rename(self.folder, old)
-        os.rename(self.draft, self.folder)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def load(folder: str | Path, device: torch.device | str = "cpu") -> AudioDiffusion:
@@ -228,7 +206,9 @@ def find_model(folder: str | Path) -> Path:
         if (candidate / WEIGHTS).is_file() and (candidate / CONFIG).is_file():
             return candidate
     reason = "does not exist" if not place.exists() else f"holds no {WEIGHTS} and {CONFIG}"
-    raise InputError(f"{place}: {reason}; expected a model folder, as `audiodiff train` leaves in exp/NAME/model")
+    raise InputError(
+        f"{place}: {reason}; expected a model folder, as `audiodiff train` leaves in exp/NAME/model"
+    )
 
 
 def read_recipe(folder: Path) -> dict[str, Any]:
@@ -285,14 +265,18 @@ def _check_targets(node: Any) -> None:
 
 def _check_target(target: Any) -> None:
     """Refuses a target that is not a class or function defined in an allowed package."""
-    refused = InputError(f"recipe: _target_ {target!r} is refused; a model may be built only from {_BUILDABLE}")
+    refused = InputError(
+        f"recipe: _target_ {target!r} is refused; a model may be built only from {_BUILDABLE}"
+    )
     if not isinstance(target, str) or not target.startswith(_BUILDABLE):
         raise refused
     module, _, name = target.rpartition(".")
     try:
         part = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise InputError(f"recipe: _target_ {target!r} does not exist in this version of audiodiff") from error
+        raise InputError(
+            f"recipe: _target_ {target!r} does not exist in this version of audiodiff"
+        ) from error
     # A name that a module merely imported (os, Path) is not one of its parts.
     if not callable(part) or not f"{part.__module__}.".startswith(_BUILDABLE):
         raise refused

@@ -37,6 +37,10 @@ class Representation(Protocol):
         """Returns (D, F) of x for a waveform of that many samples."""
         ...
 
+    def variances(self, x: Tensor) -> Tensor:
+        """Returns the mean square of unscaled x [D, F], in the shape of std."""
+        ...
+
 
 class Waveform(nn.Module):
     """The samples themselves, divided by one standard deviation."""
@@ -132,7 +136,9 @@ class ComplexSTFT(nn.Module):
         x = x / self._weights(x.device)
         bins = self.n_fft // 2 + 1
         imaginary = nn.functional.pad(x[..., bins:], (1, 1))
-        pieces = torch.fft.irfft(torch.complex(x[..., :bins], imaginary), n=self.n_fft, norm="ortho") * self.window
+        pieces = (
+            torch.fft.irfft(torch.complex(x[..., :bins], imaginary), n=self.n_fft, norm="ortho") * self.window
+        )
         total = (frames - 1) * self.hop_length + self.n_fft
         columns = pieces.reshape(batch * self.channels, frames, self.n_fft).transpose(1, 2)
         summed = nn.functional.fold(columns, (1, total), (1, self.n_fft), stride=(1, self.hop_length))

@@ -29,10 +29,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (prepare, synthesize, vocode, evaluate, judge, info):
-    app.command()(command)
-for command in (train, statistics):
-    app.command(context_settings=HYDRA_ARGUMENTS, add_help_option=False)(command)
+app.command()(prepare)
+app.command(context_settings=HYDRA_ARGUMENTS, add_help_option=False)(statistics)
+app.command(context_settings=HYDRA_ARGUMENTS, add_help_option=False)(train)
+app.command()(synthesize)
+app.command()(vocode)
+app.command()(judge)
+app.command()(evaluate)
+app.command()(info)
 
 
 @app.callback(invoke_without_command=True)

@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 
-def info(model: Annotated[Path, typer.Argument(help="Model folder, or the run folder that holds it.")]) -> None:
+def info(
+    model: Annotated[Path, typer.Argument(help="Model folder, or the run folder that holds it.")],
+) -> None:
     """Print what a model is: signal contract, labels, schedule, sampler, size."""
     import json
 
@@ -34,7 +36,7 @@ def info(model: Annotated[Path, typer.Argument(help="Model folder, or the run fo
         "guidance": str(trained.recipe["guidance"]),
     }
     rows |= {f"label {name}": ", ".join(values) for name, values in trained.recipe["data"]["labels"].items()}
-    for part in trained.conditioner.modules():
+    for part in trained.modules():
         if isinstance(part, Mel):
             rows["mel"] = json.dumps(part.log_mel.definition())
     facts = find_model(model) / FACTS

@@ -11,25 +11,36 @@ import typer
 
 def synthesize(
     model: Annotated[Path, typer.Argument(help="Model folder, or the run folder that holds it.")],
-    out: Annotated[Path, typer.Option(help="Folder for the wav files, samples.json and spectrograms.png.")] = Path(
-        "samples"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder for the wav files, samples.json and spectrograms.png.")
+    ] = Path("samples"),
     label: Annotated[
         list[str] | None, typer.Option(help="A label value (seven) or name=value (digit=seven); repeatable.")
     ] = None,
     speaker: Annotated[str | None, typer.Option(help="Short for --label speaker=VALUE.")] = None,
     each: Annotated[
-        list[str] | None, typer.Option(help="A label name: make --count sounds of each of its values; repeatable.")
+        list[str] | None,
+        typer.Option(help="A label name: make --count sounds of each of its values; repeatable."),
     ] = None,
     count: Annotated[int, typer.Option(help="Sounds to make (of each value with --each).")] = 1,
-    seconds: Annotated[float | None, typer.Option(help="Length; default: the median of the training clips.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="ddim, ancestral, ...; default: the model's own.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Length; default: the median of the training clips.")
+    ] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="ddim, ancestral, ...; default: the model's own.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Denoiser evaluations.")] = None,
-    grid: Annotated[str | None, typer.Option(help="uniform, log-snr, table or a published fast schedule.")] = None,
+    grid: Annotated[
+        str | None, typer.Option(help="uniform, log-snr, table or a published fast schedule.")
+    ] = None,
     eta: Annotated[float | None, typer.Option(help="DDIM's eta: 0 deterministic, 1 ancestral.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale; 1 is none; default: the model's own.")] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help="Guidance scale; 1 is none; default: the model's own.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same audio.")] = 0,
-    batch: Annotated[int, typer.Option(help="Sounds per batch; changes speed and memory, not the audio.")] = 16,
+    batch: Annotated[
+        int, typer.Option(help="Sounds per batch; changes speed and memory, not the audio.")
+    ] = 16,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
 ) -> None:
     """Make sounds from noise with a trained model."""

@@ -11,14 +11,20 @@ import typer
 
 def vocode(
     model: Annotated[Path, typer.Argument(help="Folder of a mel-conditional model.")],
-    inputs: Annotated[list[str], typer.Argument(help="Audio files, .npy/.npz/.pt mels, folders, globs, manifests.")],
-    out: Annotated[Path, typer.Option(help="Folder for the wav files, samples.json and spectrograms.png.")] = Path(
-        "vocoded"
-    ),
+    inputs: Annotated[
+        list[str], typer.Argument(help="Audio files, .npy/.npz/.pt mels, folders, globs, manifests.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the wav files, samples.json and spectrograms.png.")
+    ] = Path("vocoded"),
     speaker: Annotated[str | None, typer.Option(help="Speaker, for models that are told one.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="ddim, ancestral, ...; default: the model's own.")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="ddim, ancestral, ...; default: the model's own.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Denoiser evaluations.")] = None,
-    grid: Annotated[str | None, typer.Option(help="uniform, log-snr, table or a published fast schedule.")] = None,
+    grid: Annotated[
+        str | None, typer.Option(help="uniform, log-snr, table or a published fast schedule.")
+    ] = None,
     eta: Annotated[float | None, typer.Option(help="DDIM's eta: 0 deterministic, 1 ancestral.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same audio.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",

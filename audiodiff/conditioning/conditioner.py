@@ -53,7 +53,7 @@ class Joint(nn.Module):
 
     def null(self, batch: Batch) -> Condition:
         """Returns one condition with the null of every part."""
-        return _merge([part.null(batch) for part in self.parts])
+        return _merge([part.null(batch) for part in self.parts])  # type: ignore[operator]
 
 
 def _merge(conditions: Sequence[Condition]) -> Condition:

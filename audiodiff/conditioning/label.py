@@ -34,7 +34,9 @@ class Labels(nn.Module):
         for name, table in self.values.items():
             if len(set(table)) != len(table):
                 raise InputError(f"label {name!r}: a value is listed twice in {', '.join(table)}")
-        self.tables = nn.ModuleDict({name: nn.Embedding(len(t) + 1, features) for name, t in self.values.items()})
+        self.tables = nn.ModuleDict(
+            {name: nn.Embedding(len(t) + 1, features) for name, t in self.values.items()}
+        )
 
     def forward(self, batch: Batch) -> Condition:
         """Returns condition.vector [B, features]; a name that the batch lacks, or an empty value, means any.
@@ -44,7 +46,9 @@ class Labels(nn.Module):
         """
         unknown = [name for name in batch.labels if name not in self.values]
         if unknown:
-            raise InputError(f"label {unknown[0]!r} is unknown to this model; it knows {', '.join(self.values)}")
+            raise InputError(
+                f"label {unknown[0]!r} is unknown to this model; it knows {', '.join(self.values)}"
+            )
         rows = [self._rows(name, batch.labels.get(name, ("",) * batch.size)) for name in self.values]
         return Condition(vector=self._embed(rows))
 
@@ -56,9 +60,14 @@ class Labels(nn.Module):
         table = self.values[name]
         for label in labels:
             if label and label not in table:
-                raise InputError(f"{name} {label!r} is unknown to this model; choose one of {', '.join(table)}")
+                raise InputError(
+                    f"{name} {label!r} is unknown to this model; choose one of {', '.join(table)}"
+                )
         return torch.tensor([table.index(label) if label else len(table) for label in labels])
 
     def _embed(self, rows: Sequence[Tensor]) -> Tensor:
-        vectors = [table(row.to(table.weight.device)) for table, row in zip(self.tables.values(), rows, strict=True)]
+        vectors = []
+        for table, row in zip(self.tables.values(), rows, strict=True):
+            assert isinstance(table, nn.Embedding)
+            vectors.append(table(row.to(table.weight.device)))
         return torch.stack(vectors).sum(0)

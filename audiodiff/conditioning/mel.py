@@ -50,6 +50,11 @@ class Mel(nn.Module):
             return self.log_mel(waveform[:, 0])
         # An item's mel may not depend on how far the batch is padded, so each is taken at its own length
         # and then its last frame is repeated.
-        mels = [self.log_mel(item[:1, :length])[0] for item, length in zip(waveform, lengths.tolist(), strict=True)]
+        mels = [
+            self.log_mel(item[:1, :length])[0]
+            for item, length in zip(waveform, lengths.tolist(), strict=True)
+        ]
         longest = max(mel.shape[-1] for mel in mels)
-        return torch.stack([torch.cat([mel, mel[:, -1:].expand(-1, longest - mel.shape[-1])], 1) for mel in mels])
+        return torch.stack(
+            [torch.cat([mel, mel[:, -1:].expand(-1, longest - mel.shape[-1])], 1) for mel in mels]
+        )

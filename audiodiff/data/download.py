@@ -175,8 +175,6 @@ def _transfer(url: str, partial: Path, resumable: bool) -> None:
         raise _Interrupted(f"HTTP {error.code}") from error
     except (http.client.HTTPException, OSError) as error:
         raise _Interrupted(str(error) or type(error).__name__) from error
-    except ValueError as error:
-        raise InputError(f"{url}: not an address that can be fetched ({error})") from error
 
 
 def _receive(response: http.client.HTTPResponse, partial: Path, have: int) -> None:

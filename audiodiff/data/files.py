@@ -33,15 +33,16 @@ def write_whole(files: Mapping[Path, bytes]) -> None:
     Raises:
         InputError: the disk is full or the folder cannot be written.
     """
-    temporary = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in files}
+    temporary: dict[Path, Path] = {}
     try:
         for path, content in files.items():
             with writing(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
+                temporary[path] = path.with_name(f".{path.name}.{os.getpid()}.part")
                 temporary[path].write_bytes(content)
-        for path in files:
+        for path, beside in temporary.items():
             with writing(path):
-                os.replace(temporary[path], path)
+                os.replace(beside, path)
     finally:
         for beside in temporary.values():
             beside.unlink(missing_ok=True)

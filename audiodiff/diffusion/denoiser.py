@@ -48,8 +48,26 @@ class LogSnr:
         return schedule.log_snr(t) / 4
 
 
+class Network(Protocol):
+    """The contract of every network."""
+
+    def __call__(self, x: Tensor, noise_label: Tensor, condition: Condition) -> Tensor:
+        """Returns [B, C, F] for x [B, C, F] and noise_label [B]."""
+        ...
+
+    def bind(self, condition: Condition) -> Callable[[Tensor, Tensor], Tensor]:
+        """Returns (x, noise_label) -> [B, C, F], with what depends on the condition alone computed once."""
+        ...
+
+    def receptive_field(self) -> int:
+        """Returns how many positions of x one position of the output depends on."""
+        ...
+
+
 class Denoiser(nn.Module):
     """Maps x_t [B, C, F] at t [B] to the clean estimate [B, C, F]."""
+
+    network: Network
 
     def __init__(
         self,
@@ -67,7 +85,7 @@ class Denoiser(nn.Module):
             noise_label: what of t the network is told.
         """
         super().__init__()
-        self.network = network
+        self.network = network  # type: ignore[assignment]
         self.schedule = schedule
         self.parameterization = parameterization
         self.noise_label = noise_label
@@ -80,7 +98,9 @@ class Denoiser(nn.Module):
             t: [B] or a scalar, float64, in (0, 1].
             condition: what the network is told besides.
         """
-        return self._output(self.network, x_t, _per_item(t, x_t), condition)
+        t = _per_item(t, x_t)
+        c_in, _, _ = self._coefficients(t)
+        return self.network(expand(c_in, x_t) * x_t, self._label(t, x_t), condition)
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Returns the clean estimate [B, C, F] for x_t at t."""
@@ -101,10 +121,6 @@ class Denoiser(nn.Module):
     def score(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Returns grad log p(x_t) [B, C, F], t > 0 (Song et al. 2021, section 3)."""
         return score_from_clean(self.schedule, x_t, self(x_t, t, condition), t)
-
-    def _output(self, network: nn.Module, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        c_in, _, _ = self._coefficients(t)
-        return network(expand(c_in, x_t) * x_t, self._label(t, x_t), condition)
 
     def _clean(self, x_t: Tensor, t: Tensor, output: Tensor) -> Tensor:
         _, c_skip, c_out = self._coefficients(t)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -74,7 +75,9 @@ class DDIM:
 
     def __post_init__(self) -> None:
         if not 0 <= self.eta <= 1:
-            raise InputError(f"eta: got {self.eta}, expected a number from 0 (deterministic) to 1 (ancestral)")
+            raise InputError(
+                f"eta: got {self.eta}, expected a number from 0 (deterministic) to 1 (ancestral)"
+            )
 
     def __call__(
         self,
@@ -130,15 +133,11 @@ class Sampler:
         """
         times = self.grid(schedule)
         memory = None
-        for i in range(len(times) - 1):
-            number = i + 1
-            x, memory = self.step(
-                denoise, schedule, x, times[i], times[i + 1], memory, lambda number=number: noise(number)
-            )
+        for number in range(1, len(times)):
+            t, s = times[number - 1], times[number]
+            x, memory = self.step(denoise, schedule, x, t, s, memory, partial(noise, number))
             if constraint is not None:
-                x = constraint(x, times[i + 1])
+                x = constraint(x, s)
             if on_step is not None:
                 on_step(number, len(times) - 1)
         return x
-
-

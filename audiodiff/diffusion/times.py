@@ -31,8 +31,10 @@ FAST_SCHEDULES: dict[str, tuple[float, ...]] = {
     "fastdiff-8": (6.689e-7, 1.0034e-5, 1.5497e-4, 2.3872e-3, 3.5598e-2, 0.36812, 0.47354, 0.5),
     # Lam et al. 2022 (BDDM), found for DiffWave on a table of 200 rows.
     "bddm-lj-7": (1.3559e-4, 1.0096e-3, 8.7784e-3, 0.13596, 0.27756, 0.28931, 0.30),
-    "bddm-lj-12": (1.2412e-4, 9.1087e-4, 7.4849e-3, 0.093312, 0.14349, 0.15208, 0.15971, 0.16683, 0.17371)
-    + (0.18045, 0.18714, 0.19382),
+    "bddm-lj-12": (
+        *(1.2412e-4, 9.1087e-4, 7.4849e-3, 0.093312, 0.14349, 0.15208),
+        *(0.15971, 0.16683, 0.17371, 0.18045, 0.18714, 0.19382),
+    ),
     "bddm-vctk-8": (3.5447e-4, 7.2208e-4, 1.4719e-3, 3.0041e-3, 6.1449e-3, 1.2615e-2, 2.6042e-2, 0.57675),
 }
 
@@ -112,7 +114,9 @@ class BetaGrid:
             InputError: the schedule is no table, or two levels or more are noisier than its last row.
         """
         if not isinstance(schedule, BetaTable):
-            raise InputError("a published beta schedule can only be aligned to a model trained on a beta table")
+            raise InputError(
+                "a published beta schedule can only be aligned to a model trained on a beta table"
+            )
         alphas = BetaTable(self.betas).alpha_bars.sqrt().flip(0)
         outside = int((alphas < schedule.alpha_bars[-1].sqrt() * (1 - 1e-9)).sum())
         if outside > 1:

@@ -69,7 +69,9 @@ class Judge(nn.Module):
         """
         super().__init__()
         if len(names) < 2:
-            raise InputError(f"label {label!r}: got the values {list(names)}, expected at least two to tell apart")
+            raise InputError(
+                f"label {label!r}: got the values {list(names)}, expected at least two to tell apart"
+            )
         self.label = label
         self.names = tuple(names)
         self.log_mel = log_mel
@@ -127,7 +129,11 @@ class Judge(nn.Module):
         Raises:
             InputError: something else is there, or the place cannot be written.
         """
-        if folder.exists() and not (folder / CONFIG).is_file() and (folder.is_file() or any(folder.iterdir())):
+        if (
+            folder.exists()
+            and not (folder / CONFIG).is_file()
+            and (folder.is_file() or any(folder.iterdir()))
+        ):
             raise InputError(f"{folder}: exists and holds no judge; name a new or empty folder")
         config = {
             "label": self.label,
@@ -136,7 +142,9 @@ class Judge(nn.Module):
             "facts": self.facts,
         }
         with writing_folder(folder) as draft:
-            save_file({name: value.contiguous() for name, value in self.state_dict().items()}, draft / WEIGHTS)
+            save_file(
+                {name: value.contiguous() for name, value in self.state_dict().items()}, draft / WEIGHTS
+            )
             (draft / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
     @staticmethod
@@ -148,7 +156,9 @@ class Judge(nn.Module):
         """
         folder = Path(folder)
         if not (folder / WEIGHTS).is_file() or not (folder / CONFIG).is_file():
-            raise InputError(f"{folder}: holds no judge; make one with `audiodiff judge DATA --label NAME --out {folder}`")
+            raise InputError(
+                f"{folder}: holds no judge; make one with `audiodiff judge DATA --label NAME --out {folder}`"
+            )
         try:
             config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
             judge = Judge(config["label"], config["names"], LogMel.from_definition(config["log_mel"]))

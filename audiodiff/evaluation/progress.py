@@ -14,4 +14,6 @@ def track(items: Iterable[Item], text: str, total: int, show: bool) -> Iterator[
     from rich.progress import track as rich_track
 
     console = Console(stderr=True)
-    yield from rich_track(items, text, total=total, console=console, disable=not (show and console.is_terminal))
+    yield from rich_track(
+        items, text, total=total, console=console, disable=not (show and console.is_terminal)
+    )

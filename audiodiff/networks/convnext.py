@@ -18,7 +18,6 @@ from torch.nn import functional
 from audiodiff.networks.blocks import EmbeddingMLP, sinusoidal_embedding
 from audiodiff.types import Condition, InputError
 
-
 _NOISE_WAVES = 64  # sines and cosines of the noise label
 _NOISE_DECADES = 1.5  # their frequencies: 1 to 10^1.5, for labels of order one
 _OVERHANG = 4  # frames by which a mel may end before x
@@ -61,7 +60,8 @@ class ConvNeXt(nn.Module):
         self.local = None if local_features is None else nn.Conv1d(local_features, width, 3)
         self.vector = None if vector_features is None else nn.Linear(vector_features, embedding_width)
         self.blocks = nn.ModuleList(
-            ConvNeXtBlock(width, kernel_size, dilation, expansion, embedding_width) for dilation in self.dilations
+            ConvNeXtBlock(width, kernel_size, dilation, expansion, embedding_width)
+            for dilation in self.dilations
         )
         self.modulation = nn.Linear(embedding_width, 2 * width)
         self.head = nn.Linear(width, features)
@@ -115,7 +115,9 @@ class ConvNeXt(nn.Module):
 class ConvNeXtBlock(nn.Module):
     """Depthwise convolution, adaptive layer norm, perceptron, gate, residual."""
 
-    def __init__(self, width: int, kernel_size: int, dilation: int, expansion: int, embedding_width: int) -> None:
+    def __init__(
+        self, width: int, kernel_size: int, dilation: int, expansion: int, embedding_width: int
+    ) -> None:
         """Builds the block; it starts as the identity, since its gate starts at zero."""
         super().__init__()
         self.depthwise = nn.Conv1d(
@@ -148,7 +150,9 @@ def _extend(local: Tensor) -> Tensor:
     A mel and the diffused frames of the same audio differ by the rounding of one hop and the frames of
     overlap at the end, which the repeated frame fills.
     """
-    return torch.cat([torch.zeros_like(local[..., :1]), local, local[..., -1:].expand(-1, -1, _OVERHANG)], dim=-1)
+    return torch.cat(
+        [torch.zeros_like(local[..., :1]), local, local[..., -1:].expand(-1, -1, _OVERHANG)], dim=-1
+    )
 
 
 def _fit(local: Tensor, frames: int) -> Tensor:

@@ -6,14 +6,15 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 from audiodiff.model import FACTS, AudioDiffusion, find_model
-from audiodiff.synthesis.sampling import SamplerChoice, choose_sampler, describe
 from audiodiff.synthesis.samples import Sample, draw_samples, write_record, write_sample
+from audiodiff.synthesis.sampling import SamplerChoice, choose_sampler, describe
 from audiodiff.types import Batch, InputError
 
 
@@ -70,7 +71,9 @@ def _named_label(known: Mapping[str, Sequence[str]], text: str) -> tuple[str, st
         if name not in known:
             raise InputError(f"label name {name!r} is unknown; this model has {_listed(known)}")
         if value not in known[name]:
-            raise InputError(f"{name} {value!r} is unknown to this model; choose one of {', '.join(known[name])}")
+            raise InputError(
+                f"{name} {value!r} is unknown to this model; choose one of {', '.join(known[name])}"
+            )
         return name, value
     names = [name for name, values in known.items() if text in values]
     if not names:
@@ -112,7 +115,7 @@ def generate(model: AudioDiffusion, source: Path, request: Request, out: Path, c
             items = range(first, first + len(labels))
             waveforms = model.synthesize(
                 _batch(labels, length, model), sampler, request.seed, items, guidance,
-                on_step=lambda done, total, n=len(labels): progress.advance(task, n / total),
+                on_step=partial(_advance, progress, task, len(labels)),
             )  # fmt: skip
             for item, label, waveform in zip(items, labels, waveforms, strict=True):
                 title = " ".join(label.values()) or "any"
@@ -123,6 +126,10 @@ def generate(model: AudioDiffusion, source: Path, request: Request, out: Path, c
     write_record(out, record | {"sampler": describe(sampler)}, samples)
     draw_samples(out, pictured, model.sample_rate)
     return samples
+
+
+def _advance(progress: Progress, task: TaskID, sounds: int, done: int, total: int) -> None:
+    progress.advance(task, sounds / total)
 
 
 def _batch(labels: Sequence[Mapping[str, str]], length: int, model: AudioDiffusion) -> Batch:

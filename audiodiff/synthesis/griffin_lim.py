@@ -121,6 +121,8 @@ class GriffinLim:
         pieces = torch.fft.irfft(spectrum, n=size, dim=0) * window[:, None]  # [n_fft, F]
         weights = window.square()[:, None].expand_as(pieces)
         total = (pieces.shape[1] - 1) * hop + size
-        added = torch.nn.functional.fold(torch.stack([pieces, weights]), (1, total), (1, size), stride=(1, hop))
+        added = torch.nn.functional.fold(
+            torch.stack([pieces, weights]), (1, total), (1, size), stride=(1, hop)
+        )
         signal, weight = added[:, 0, 0]
         return signal / weight.clamp_min(1e-8)

@@ -12,8 +12,8 @@ from rich.progress import Progress
 from torch import Tensor
 
 from audiodiff.audio import io
-from audiodiff.synthesis.sampling import describe
 from audiodiff.synthesis.samples import Sample, draw_samples, write_record, write_sample
+from audiodiff.synthesis.sampling import describe
 from audiodiff.synthesis.vocoder import Vocoder
 from audiodiff.types import InputError
 
@@ -116,12 +116,16 @@ def read_mel(file: Path) -> Tensor:
             content = np.load(file, allow_pickle=False)
     except Exception as error:  # each reader raises its own kinds for a damaged or unsafe file
         reason = " ".join(str(error).split())[:120]
-        raise InputError(f"{file}: cannot be read as a mel ({reason}); expected a plain array, no pickle") from error
+        raise InputError(
+            f"{file}: cannot be read as a mel ({reason}); expected a plain array, no pickle"
+        ) from error
     if not isinstance(content, np.ndarray | Tensor):
         keys = list(content)
         key = "mel" if "mel" in keys else keys[0] if len(keys) == 1 else None
         if key is None:
-            raise InputError(f"{file}: holds {', '.join(map(str, keys))}; expected one array, or one named mel")
+            raise InputError(
+                f"{file}: holds {', '.join(map(str, keys))}; expected one array, or one named mel"
+            )
         content = content[key]
     return torch.as_tensor(content)
 
@@ -133,7 +137,9 @@ def _find(inputs: Sequence[str]) -> list[Path]:
     if manifests:
         from audiodiff.data.manifests import audio_paths, load_cuts
 
-        files += [Path(path) for manifest in manifests for cut in load_cuts(manifest) for path in audio_paths(cut)]
+        files += [
+            Path(path) for manifest in manifests for cut in load_cuts(manifest) for path in audio_paths(cut)
+        ]
     return files
 
 
@@ -141,5 +147,7 @@ def _names(files: Sequence[Path]) -> list[str]:
     names = [f"{file.stem}.wav" for file in files]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise InputError(f"{len(twice)} names occur twice among the inputs, first {twice[0]}; vocode them separately")
+        raise InputError(
+            f"{len(twice)} names occur twice among the inputs, first {twice[0]}; vocode them separately"
+        )
     return names

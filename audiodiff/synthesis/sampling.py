@@ -47,7 +47,9 @@ def choose_sampler(recipe: Mapping[str, Any], choice: SamplerChoice) -> Sampler:
         node["grid"] = _with_steps(node["grid"], choice)
     if choice.eta is not None:
         if "eta" not in node["step"]:
-            raise InputError(f"--eta: this sampler has none; it belongs to ddim, got {choice.name or 'the default'}")
+            raise InputError(
+                f"--eta: this sampler has none; it belongs to ddim, got {choice.name or 'the default'}"
+            )
         node["step"]["eta"] = choice.eta
     return instantiate(node)
 

@@ -1,7 +1,7 @@
 """Vocoder: mel -> waveform, the face that text-to-speech pipelines call.
 
-    vocoder = audiodiff.Vocoder.load(folder)
-    waveform = vocoder(mel)              # [B, n_mels, F] -> [B, F * hop_length]
+vocoder = audiodiff.Vocoder.load(folder)
+waveform = vocoder(mel)              # [B, n_mels, F] -> [B, F * hop_length]
 """
 
 from __future__ import annotations
@@ -43,9 +43,11 @@ class Vocoder:
         Raises:
             InputError: the model hears no mel.
         """
-        mels = [part for part in model.conditioner.modules() if isinstance(part, Mel)]
+        mels = [part for part in model.modules() if isinstance(part, Mel)]
         if not mels:
-            raise InputError("this model is not conditioned on a mel; it makes sounds with `audiodiff synthesize`")
+            raise InputError(
+                "this model is not conditioned on a mel; it makes sounds with `audiodiff synthesize`"
+            )
         self.model = model
         self.sampler: Sampler = instantiate(model.recipe["sampler"]) if sampler is None else sampler
         self._conditioner = mels[0]
@@ -94,7 +96,11 @@ class Vocoder:
         batch, frames = mel.shape[0], mel.shape[-1]
         longest = self.log_mel.samples(frames)
         wanted = torch.as_tensor([longest] * batch if lengths is None else list(lengths), dtype=torch.int64)
-        if wanted.numel() != batch or int(wanted.min()) < 1 or int(wanted.max()) > longest + self.log_mel.hop_length:
+        if (
+            wanted.numel() != batch
+            or int(wanted.min()) < 1
+            or int(wanted.max()) > longest + self.log_mel.hop_length
+        ):
             raise InputError(
                 f"lengths: got {wanted.tolist()}, expected {batch} numbers from 1 to {longest} for {frames} frames"
             )

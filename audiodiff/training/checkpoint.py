@@ -14,13 +14,16 @@ from typing import Any
 
 import torch
 
-from audiodiff.model import AudioDiffusion, load, writing_folder
+from audiodiff.files import writing_folder
+from audiodiff.model import AudioDiffusion, load
 from audiodiff.types import InputError
 
 _STATE = Path("training") / "state.pt"
 
 
-def save(run: Path, update: int, model: AudioDiffusion, state: Mapping[str, Any], texts: Mapping[str, Any]) -> Path:
+def save(
+    run: Path, update: int, model: AudioDiffusion, state: Mapping[str, Any], texts: Mapping[str, Any]
+) -> Path:
     """Writes the checkpoint of one update and returns its folder.
 
     Args:

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from audiodiff.audio.pictures import spectrogram_figure
 
-PICTURE_FLOOR_DB = -80.0
+_PLAIN_SECONDS = 30.0  # between progress lines where there is no terminal for a bar
 
 
 class RunLog:
@@ -32,41 +29,22 @@ class RunLog:
         for name, value in values.items():
             self._writer.add_scalar(name, value, update)
 
-    def audio(self, waveforms: Sequence[Tensor], titles: Sequence[str], sample_rate: int, update: int) -> None:
+    def audio(
+        self, waveforms: Sequence[Tensor], titles: Sequence[str], sample_rate: int, update: int
+    ) -> None:
         """Writes waveforms [C, T] to listen to and one picture of their spectrograms."""
         for title, waveform in zip(titles, waveforms, strict=True):
             mono = waveform.mean(0, keepdim=True).clamp(-1, 1).cpu()
             self._writer.add_audio(f"samples/{title}", mono, update, sample_rate=sample_rate)
-        self._writer.add_figure("samples", spectrogram_figure(waveforms, titles, sample_rate), update)
+        rows = [[waveform.mean(0).cpu().numpy()] for waveform in waveforms]
+        self._writer.add_figure("samples", spectrogram_figure(rows, titles, sample_rate), update)
 
     def close(self) -> None:
         """Flushes and closes the file."""
         self._writer.close()
 
 
-def spectrogram_figure(waveforms: Sequence[Tensor], titles: Sequence[str], sample_rate: int) -> Figure:
-    """Returns a row of spectrograms in dB of waveforms [C, T], on one common scale."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(2.6 * len(waveforms), 2.6), layout="constrained")
-    axes = figure.subplots(1, len(waveforms), squeeze=False)[0]
-    n_fft = 256 if sample_rate <= 12000 else 1024
-    window = torch.hann_window(n_fft)
-    for axis, waveform, title in zip(axes, waveforms, titles, strict=True):
-        mono = waveform.mean(0).cpu()
-        mono = torch.nn.functional.pad(mono, (0, max(0, n_fft - mono.numel())))
-        spectrum = torch.stft(mono, n_fft, n_fft // 8, window=window, return_complex=True).abs() / window.sum() * 2
-        level = 20 * torch.log10(spectrum.clamp(min=1e-8))
-        extent = (0, mono.numel() / sample_rate, 0, sample_rate / 2000)
-        axis.imshow(level, origin="lower", aspect="auto", extent=extent, vmin=PICTURE_FLOOR_DB, vmax=-10, cmap="magma")
-        axis.set_title(title, fontsize=8)
-        axis.set_xlabel("seconds", fontsize=7)
-        axis.tick_params(labelsize=6)
-    axes[0].set_ylabel("kHz", fontsize=7)
-    return figure
-
-
-class progress_bar:  # noqa: N801 - used as a statement: with progress_bar(...)
+class ProgressBar:
     """A bar with updates done, updates per second, time left and the loss."""
 
     def __init__(self, console: Console, total: int, done: int, visible: bool) -> None:
@@ -86,12 +64,15 @@ class progress_bar:  # noqa: N801 - used as a statement: with progress_bar(...)
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(elapsed_when_finished=True, compact=True),
             console=console,
-            disable=not visible,
+            disable=not (visible and console.is_terminal),
         )
+        self._console, self._total, self._loss = console, total, "..."
+        self._plain = visible and not console.is_terminal
+        self._said = monotonic()
         self._first, self._started = done, monotonic()
         self._task = self._progress.add_task("train", total=total, completed=done, loss="...", rate="")
 
-    def __enter__(self) -> progress_bar:
+    def __enter__(self) -> ProgressBar:
         self._progress.start()
         return self
 
@@ -102,7 +83,14 @@ class progress_bar:  # noqa: N801 - used as a statement: with progress_bar(...)
         """Shows the number of updates done."""
         rate = (update - self._first) / max(monotonic() - self._started, 1e-9)
         self._progress.update(self._task, completed=update, rate=f"{rate:.2f} updates/s")
+        if self._plain and (update == self._total or monotonic() - self._said > _PLAIN_SECONDS):
+            self._said = monotonic()
+            left = (self._total - update) / max(rate, 1e-9)
+            self._console.print(
+                f"update {update} of {self._total}, loss {self._loss}, {rate:.2f} updates/s, {left / 60:.0f} min left"
+            )
 
     def show_loss(self, loss: float) -> None:
         """Shows the latest mean loss."""
-        self._progress.update(self._task, loss=f"{loss:.4f}")
+        self._loss = f"{loss:.4f}"
+        self._progress.update(self._task, loss=self._loss)

@@ -28,7 +28,8 @@ from audiodiff.diffusion.times import TimeDensity
 from audiodiff.model import AudioDiffusion, build, instantiate
 from audiodiff.training import checkpoint, statistics
 from audiodiff.training.ema import averaged
-from audiodiff.training.logging import RunLog, progress_bar
+from audiodiff.training.interruption import StopRequest
+from audiodiff.training.logging import ProgressBar, RunLog
 from audiodiff.training.optimization import build_optimizer, learning_rate_factor
 from audiodiff.training.record import model_card, run_facts
 from audiodiff.types import Batch, InputError
@@ -82,6 +83,13 @@ class Run:
         """The model with its raw weights."""
         return self.accelerator.unwrap_model(self.step).model
 
+    @property
+    def averaged_model(self) -> AudioDiffusion:
+        """The model with its averaged weights, the one that is saved."""
+        model = self.average.module
+        assert isinstance(model, AudioDiffusion)
+        return model
+
 
 def train(recipe: dict[str, Any], data_dir: Path, folder: Path, command: str, console: Console) -> Path:
     """Trains until recipe["training"]["updates"] and returns the folder of the finished model.
@@ -104,10 +112,10 @@ def train(recipe: dict[str, Any], data_dir: Path, folder: Path, command: str, co
     batches = training_batches(run)
     started = monotonic() - run.seconds
     losses: list[Tensor] = []
-    bar = progress_bar(console, run.settings["updates"], run.update, visible=main)
-    with bar:
+    bar = ProgressBar(console, run.settings["updates"], run.update, visible=main)
+    with bar, StopRequest() as stop:
         try:
-            while run.update < run.settings["updates"]:
+            while run.update < run.settings["updates"] and not stop.requested:
                 losses.append(one_update(run, batches))
                 run.update += 1
                 run.seconds = monotonic() - started
@@ -116,20 +124,23 @@ def train(recipe: dict[str, Any], data_dir: Path, folder: Path, command: str, co
                     bar.show_loss(mean)
                     losses.clear()
                     if log:
-                        log.scalars({"loss": mean, "learning_rate": run.lr_schedule.get_last_lr()[0]}, run.update)
+                        rate = float(run.optimizer.param_groups[0]["lr"])
+                        log.scalars({"loss": mean, "learning_rate": rate}, run.update)
                 bar.advance_to(run.update)
                 after_update(run, log)
-        except KeyboardInterrupt:
-            save_checkpoint(run)
-            raise InputError(
-                f"interrupted at update {run.update}, which is saved in {folder}; the same command goes on from there"
-            ) from None
         finally:
             if log:
                 log.close()
+    if run.update < run.settings["updates"]:
+        save_checkpoint(run)
+        raise InputError(
+            f"interrupted at update {run.update}, which is saved in {folder}; the same command goes on from there"
+        )
     if main:
         model_texts = texts(run)
-        run.average.module.save(folder / "model", model_texts["recipe"], model_texts["facts"], model_texts["card"])
+        run.averaged_model.save(
+            folder / "model", model_texts["recipe"], model_texts["facts"], model_texts["card"]
+        )
     run.accelerator.wait_for_everyone()
     return folder / "model"
 
@@ -150,7 +161,10 @@ def open_run(recipe: dict[str, Any], data_dir: Path, folder: Path, command: str,
     lr_schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate_factor(settings))
     step, optimizer = accelerator.prepare(step, optimizer)
     hours = total_seconds(train_set.cuts) / 3600
-    facts = run_facts(recipe, command, hours, accelerator) | {"parameters": parameter_count(model)}
+    facts = run_facts(recipe, command, hours, accelerator) | {
+        "parameters": parameter_count(model),
+        "median_seconds": round(float(np.median(train_set.lengths)) / recipe["data"]["sample_rate"], 3),
+    }
     return Run(folder, recipe, accelerator, step, average, optimizer, lr_schedule, train_set, dev_set, facts)
 
 
@@ -245,7 +259,9 @@ def drop_labels(batch: Batch, probability: float, generator: torch.Generator) ->
     """
     if not batch.labels or probability == 0:
         return batch
-    draws = torch.rand(batch.size, 1 + len(batch.labels), generator=generator, device=generator.device).tolist()
+    draws = torch.rand(
+        batch.size, 1 + len(batch.labels), generator=generator, device=generator.device
+    ).tolist()
     labels = {
         name: tuple(
             "" if row[0] < probability or (row[0] < 2 * probability and row[column] < 0.5) else value
@@ -288,8 +304,10 @@ def after_update(run: Run, log: RunLog | None) -> None:
 def validation_loss(run: Run) -> float:
     """Returns the averaged model's loss on fixed segments with fixed times and noise: comparable all along."""
     objective: Objective = instantiate(run.recipe["objective"])
-    step = TrainingStep(run.average.module, objective, instantiate(run.recipe["times"])).eval()
-    requests = fixed_requests(run.dev_set.lengths, segment_length(run.recipe))[: run.settings["validation_clips"]]
+    step = TrainingStep(run.averaged_model, objective, instantiate(run.recipe["times"])).eval()
+    requests = fixed_requests(run.dev_set.lengths, segment_length(run.recipe))[
+        : run.settings["validation_clips"]
+    ]
     size = run.settings["batch_size"]
     total = 0.0
     for first in range(0, len(requests), size):
@@ -304,9 +322,11 @@ def log_samples(run: Run, log: RunLog) -> None:
     requests = fixed_requests(run.dev_set.lengths, segment_length(run.recipe))
     chosen = requests[:: max(1, len(requests) // _LOGGED_ITEMS)][:_LOGGED_ITEMS]
     batch = collate([run.dev_set[request] for request in chosen]).to(run.accelerator.device)
-    model: AudioDiffusion = run.average.module
+    model = run.averaged_model
     guidance = run.recipe["guidance"]
-    waveforms = model.eval().synthesize(batch, instantiate(run.recipe["sampler"]), run.settings["seed"], guidance=guidance)
+    waveforms = model.eval().synthesize(
+        batch, instantiate(run.recipe["sampler"]), run.settings["seed"], guidance=guidance
+    )
     log.audio(waveforms, batch.ids, model.sample_rate, run.update)
 
 
@@ -328,7 +348,7 @@ def save_checkpoint(run: Run) -> None:
             "update": run.update,
             "seconds": run.seconds,
         }
-        checkpoint.save(run.folder, run.update, run.average.module, state, texts(run))
+        checkpoint.save(run.folder, run.update, run.averaged_model, state, texts(run))
         checkpoint.prune(run.folder, run.settings["keep_checkpoints"])
     run.accelerator.wait_for_everyone()
 

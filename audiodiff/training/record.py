@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -15,7 +14,9 @@ from accelerate import Accelerator
 import audiodiff
 
 
-def run_facts(recipe: Mapping[str, Any], command: str, hours: float, accelerator: Accelerator) -> dict[str, Any]:
+def run_facts(
+    recipe: Mapping[str, Any], command: str, hours: float, accelerator: Accelerator
+) -> dict[str, Any]:
     """Returns experiment, corpus, hours of audio, hardware, seed, commit, command and versions."""
     return {
         "experiment": recipe["experiment"],
@@ -52,7 +53,7 @@ def commit() -> str:
     here = Path(audiodiff.__file__).resolve().parent
     git = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
     try:
-        result = subprocess.run(git, capture_output=True, text=True, timeout=10, env=os.environ | {"LC_ALL": "C"})
+        result = subprocess.run(git, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return f"version {audiodiff.__version__}"
     return result.stdout.strip() or f"version {audiodiff.__version__}"

@@ -25,7 +25,7 @@ STD_FLOOR = 1e-3
 
 def measure(model: AudioDiffusion, batches: Iterable[Batch]) -> dict[str, Any]:
     """Returns the statistics of single-item batches as plain values for a JSON file."""
-    mels = [part for part in model.conditioner.modules() if isinstance(part, Mel)]
+    mels = [part for part in model.modules() if isinstance(part, Mel)]
     power = RunningMoments()
     bands = RunningMoments()
     with torch.inference_mode():
@@ -57,7 +57,7 @@ def apply(model: AudioDiffusion, statistics: dict[str, Any]) -> None:
             f"{model.representation.std.numel()}; measure them again for this recipe"
         )
     model.representation.std.copy_(std.clamp(min=float(std.max()) * STD_FLOOR))
-    for part in model.conditioner.modules():
+    for part in model.modules():
         if isinstance(part, Mel):
             part.mean.copy_(torch.tensor(statistics["mel_mean"]))
             part.std.copy_(torch.tensor(statistics["mel_std"]).clamp(min=1e-3))
@@ -77,4 +77,6 @@ def load(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise InputError(f"statistics {path}: cannot be read ({error}); run `audiodiff statistics` again") from error
+        raise InputError(
+            f"statistics {path}: cannot be read ({error}); run `audiodiff statistics` again"
+        ) from error

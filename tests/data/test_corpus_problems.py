@@ -1,4 +1,4 @@
-"""Bad files of every kind: left out, counted, named; mixed corpora refused; interruptions leave nothing half."""
+"""Bad files of every kind are left out, counted, named; mixed corpora refused; nothing is half-written."""
 
 from __future__ import annotations
 
@@ -325,7 +325,7 @@ def test_ljspeech_refuses_split_lists_that_contradict_or_lack_one(ljspeech_folde
         ljspeech.prepare(ljspeech_folder, tmp_path / "out", PrepareOptions())
     (splits / "dev.txt").write_text("LJ001-0001\n")
     (splits / "test.txt").write_text("LJ001-0077\n")
-    with pytest.raises(InputError, match="LJ001-0001 is in both train.txt and dev.txt"):
+    with pytest.raises(InputError, match=r"LJ001-0001 is in both train\.txt and dev\.txt"):
         ljspeech.prepare(ljspeech_folder, tmp_path / "out", PrepareOptions())
     (splits / "train.txt").write_text("LJ001-0000\n")
     report = ljspeech.prepare(ljspeech_folder, tmp_path / "out", PrepareOptions())

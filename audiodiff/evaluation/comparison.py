@@ -1,0 +1,176 @@
+"""One evaluation from folders to a report: whose sounds, against which recordings, by which judge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from audiodiff.audio import io
+from audiodiff.audio.pictures import spectrogram_grid
+from audiodiff.evaluation.evaluate import (
+    RECORDING,
+    LabelScores,
+    VocoderScores,
+    make_griffin_lim,
+    score_labels,
+    score_vocoder,
+)
+from audiodiff.evaluation.judge import Judge
+from audiodiff.evaluation.metrics import load_metrics
+from audiodiff.evaluation.pictures import confusion_picture
+from audiodiff.evaluation.report import Evaluation, Facts, text, write_report
+from audiodiff.evaluation.samples import (
+    SamplesFolder,
+    find_by_name,
+    find_references,
+    model_mel,
+    read_samples,
+    read_system,
+    training_facts,
+)
+from audiodiff.model import find_model
+from audiodiff.types import InputError
+
+GRIFFIN_LIM = "griffin-lim"
+PICTURED_FILES = 6  # per row of a picture
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared.
+
+    Attributes:
+        samples: folder of the sounds.
+        model: their model folder; None takes the one that samples.json names.
+        reference: folder or manifest of recordings; None takes those that samples.json names.
+        judge: folder of a judge; None judges nothing.
+        label: that the judge must recognise; None takes the judge's.
+        others: folders of other systems by name.
+        seed: of Griffin-Lim and the bootstrap.
+    """
+
+    samples: Path
+    model: Path | None = None
+    reference: Path | None = None
+    judge: Path | None = None
+    label: str | None = None
+    others: Mapping[str, Path] = field(default_factory=dict)
+    seed: int = 0
+
+
+def compare(asked: Comparison, out: Path, command: str, show: bool = False) -> str:
+    """Writes metrics.json, RESULTS.md and pictures into `out`, and returns the text of RESULTS.md.
+
+    Args:
+        asked: what is compared.
+        out: folder for the report.
+        command: for the report.
+        show: progress bars on the terminal.
+
+    Raises:
+        InputError: a folder or file that is missing or does not fit; neither recordings nor a judge.
+    """
+    samples = read_samples(asked.samples)
+    model = samples.model if asked.model is None else find_model(asked.model)
+    references = find_references(samples, asked.reference)
+    judge = None if asked.judge is None else Judge.load(asked.judge)
+    if not references and judge is None:
+        raise InputError(
+            f"{asked.samples}: nothing to score with; pass --reference DIR with recordings, or --judge DIR"
+        )
+    name = str(training_facts(model).get("experiment", asked.samples.resolve().name))
+    systems = {name: samples} | _others(asked, name)
+    facts = {other: Facts(training_facts(system.model), system.record) for other, system in systems.items()}
+    facts[name] = Facts(training_facts(model), samples.record)
+    notes = (
+        [] if model is not None else ["No model folder was found; pass --model for the facts of training."]
+    )
+    scores: VocoderScores | None = None
+    labels: dict[str, LabelScores] = {}
+    if references:
+        files = {other: find_by_name(system.folder, samples.files) for other, system in systems.items()}
+        if model is not None:
+            files |= _griffin_lim(references, model, asked.seed, out, show)
+        scores = score_vocoder(references, files, load_metrics(), asked.seed, show)
+        notes += _vocoder_notes(scores, files, asked.seed)
+        _picture_recordings(references, files, scores.sample_rate, out)
+    if judge is not None:
+        label = judge.label if asked.label is None else asked.label
+        labels = {other: score_labels(judge, s, label, asked.seed, show) for other, s in systems.items()}
+        notes += _label_notes(judge, labels)
+        for other, system in systems.items():
+            confusion_picture(
+                labels[other].confusion, judge.names, out / f"confusion_{_file_part(other)}.png"
+            )
+            _picture_classes(judge, system, labels[other], out / f"spectrograms_{_file_part(other)}.png")
+    metrics = load_metrics() if scores is not None else ()
+    evaluation = Evaluation(f"Results of {name}", command, facts, metrics, scores, judge, labels, notes)
+    write_report(evaluation, out)
+    return text(evaluation)
+
+
+def _others(asked: Comparison, name: str) -> dict[str, SamplesFolder]:
+    for taken in (name, RECORDING, GRIFFIN_LIM):
+        if taken in asked.others:
+            raise InputError(f"--system {taken}=...: this name is taken in the table; choose another")
+    return {other: read_system(folder) for other, folder in asked.others.items()}
+
+
+def _griffin_lim(
+    references: Mapping[str, Path], model: Path, seed: int, out: Path, show: bool
+) -> dict[str, Mapping[str, Path]]:
+    log_mel = model_mel(model)
+    if log_mel is None:
+        return {}
+    return {GRIFFIN_LIM: make_griffin_lim(references, log_mel, out / GRIFFIN_LIM, seed, show)}
+
+
+def _vocoder_notes(scores: VocoderScores, systems: Mapping[str, Mapping[str, Path]], seed: int) -> list[str]:
+    if GRIFFIN_LIM in systems:
+        baseline = (
+            "griffin-lim: the recordings' mel by the model's own definition, non-negative least squares, "
+            f"60 iterations, momentum 0.99, seed {seed}."
+        )
+    else:
+        baseline = "No Griffin-Lim row: no model folder with a mel definition (`features`); pass --model."
+    notes = [f"{RECORDING}: the recordings against themselves, the best that a metric can give.", baseline]
+    if scores.resampled:
+        notes.append(
+            f"{scores.resampled} recordings were resampled to {scores.sample_rate} Hz to be compared."
+        )
+    return notes
+
+
+def _label_notes(judge: Judge, labels: Mapping[str, LabelScores]) -> list[str]:
+    return [
+        f"{name}: {scores.resampled} samples were resampled to the judge's {judge.sample_rate} Hz."
+        for name, scores in labels.items()
+        if scores.resampled
+    ]
+
+
+def _picture_recordings(
+    references: Mapping[str, Path], systems: Mapping[str, Mapping[str, Path]], sample_rate: int, out: Path
+) -> None:
+    pictured = list(references)[:PICTURED_FILES]
+    rows = [
+        [io.read(files[file], sample_rate)[0][0].numpy() for file in pictured] for files in systems.values()
+    ]
+    recordings = [io.read(references[file], sample_rate)[0][0].numpy() for file in pictured]
+    spectrogram_grid([recordings, *rows], [RECORDING, *systems], sample_rate, out / "spectrograms.png")
+
+
+def _picture_classes(judge: Judge, samples: SamplesFolder, scores: LabelScores, path: Path) -> None:
+    rows, titles = [], []
+    for name in judge.names:
+        files = [file for file, asked in scores.asked.items() if asked == name][:PICTURED_FILES]
+        if files:
+            read = (io.read(samples.files[file], judge.sample_rate, channels=1)[0] for file in files)
+            rows.append([waveform[0].numpy() for waveform in read])
+            titles.append(name)
+    spectrogram_grid(rows, titles, judge.sample_rate, path)
+
+
+def _file_part(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
