@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from audiodiff.audio.representation import Representation
@@ -149,7 +150,8 @@ class AudioDiffusion(nn.Module):
         """Writes the four files of a model into an existing folder."""
         import yaml
 
-        save_file({k: v.contiguous() for k, v in self.state_dict().items()}, folder / WEIGHTS)
+        weights = {name: tensor.contiguous().cpu() for name, tensor in self.state_dict().items()}
+        (folder / WEIGHTS).write_bytes(to_bytes(weights))
         (folder / CONFIG).write_text(yaml.safe_dump(dict(recipe), sort_keys=False), encoding="utf-8")
         (folder / FACTS).write_text(json.dumps(dict(facts), indent=2) + "\n", encoding="utf-8")
         (folder / CARD).write_text(card, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""audiodiff judge DATA: trains a small network that recognises a label, and tests it on the real test split."""
+"""audiodiff judge DATA: a small network learns to recognise a label, and is tested on the test split."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def judge(
     label: Annotated[str, typer.Option(help="The label to recognise, for example digit.")],
     out: Annotated[Path, typer.Option(help="Folder for the judge and confusion.png.")],
     seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
-    updates: Annotated[int, typer.Option(help="Optimizer updates of 64 clips.")] = 400,
+    updates: Annotated[int, typer.Option(help="Optimizer updates of 64 clips.")] = 300,
 ) -> None:
     """Train a judge of a label on real clips, for scoring samples by what is heard in them."""
     from audiodiff.data.manifests import SPLITS, load_cuts
@@ -33,6 +33,6 @@ def judge(
     facts = trained.facts
     typer.echo(
         f"{label}: {100 * facts['test_accuracy']:.1f} % of {facts['test_clips']} real test clips recognised "
-        f"({facts['train_clips']} training clips, {facts['updates']} updates, {facts['train_seconds']:.0f} s); "
-        f"judge in {out}"
+        f"({facts['train_clips']} training clips, {facts['updates']} updates, {facts['train_seconds']:.0f} s)"
+        f"; judge in {out}"
     )

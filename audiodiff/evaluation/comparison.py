@@ -89,7 +89,8 @@ def compare(asked: Comparison, out: Path, command: str, show: bool = False) -> s
     scores: VocoderScores | None = None
     labels: dict[str, LabelScores] = {}
     if references:
-        files = {other: find_by_name(system.folder, samples.files) for other, system in systems.items()}
+        files: dict[str, Mapping[str, Path]] = {}
+        files |= {other: find_by_name(system.folder, samples.files) for other, system in systems.items()}
         if model is not None:
             files |= _griffin_lim(references, model, asked.seed, out, show)
         scores = score_vocoder(references, files, load_metrics(), asked.seed, show)

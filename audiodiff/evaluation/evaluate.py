@@ -72,8 +72,8 @@ class LabelScores:
         accuracy: share of files whose asked class was recognised, with its interval.
         certainty: mean of probability, with its interval.
         confusion: [N, N] counts, asked in rows, recognised in columns.
-        diversity: mean distance between samples of one class over that of the real test clips: 1 is as diverse
-            as the recordings, 0 always the same sound. None with less than two samples of any class.
+        diversity: mean distance between samples of one class over that of the real test clips: 1 is as
+            diverse as the recordings, 0 always the same sound. None with less than two samples of any class.
         resampled: files that had another rate than the judge and were resampled.
     """
 
@@ -112,8 +112,8 @@ def score_vocoder(
 ) -> VocoderScores:
     """Returns every metric of every system and of the recordings themselves, file by file.
 
-    A reference at another sample rate than the estimates is resampled to theirs. Channels are scored one by one
-    and averaged.
+    A reference at another sample rate than the estimates is resampled to theirs. Channels are scored one by
+    one and averaged.
 
     Args:
         references: recording by file name.
@@ -158,8 +158,8 @@ def _estimate(path: Path, reference: np.ndarray, rate: int, system: str) -> np.n
     waveform, its_rate = io.read(path)
     if its_rate != rate or waveform.shape[0] != reference.shape[0]:
         raise InputError(
-            f"{system}: {path} has {its_rate} Hz and {waveform.shape[0]} channel(s), the comparison {rate} Hz and "
-            f"{reference.shape[0]}; expected the same of all systems and the same channels as the recording"
+            f"{system}: {path} has {its_rate} Hz and {waveform.shape[0]} channel(s), the comparison {rate} Hz "
+            f"and {reference.shape[0]}; expected one rate of all systems and the channels of the recording"
         )
     return waveform.numpy()
 
@@ -208,8 +208,8 @@ def score_labels(
         show: a progress bar on the terminal.
 
     Raises:
-        InputError: the judge judges another label, or a sample lacks it or has a value that the judge does not
-            know; a file that cannot be read.
+        InputError: the judge judges another label, or a sample lacks it or has a value that the judge does
+            not know; a file that cannot be read.
     """
     if not samples.files:
         raise InputError(

@@ -1,6 +1,6 @@
 """A judge: a small convolutional network that recognises a label (a digit, a drum) in a waveform.
 
-    waveform -> one level -> log-mel -> 3 x (conv 3x3, batch norm, ReLU, max pool) -> mean and max over time -> class
+    waveform -> one level -> log-mel -> 3 x (conv 3x3, batch norm, ReLU, max pool) -> mean, max over time -> class
 
 It scores class-conditional generation: the share of samples in which it recognises the class asked for. It
 never sees dev or test clips in training, and its accuracy on the real test split is saved with it, for a
@@ -9,6 +9,7 @@ score means little more than that. The level of a waveform does not change its v
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +24,8 @@ from audiodiff.model import writing_folder
 from audiodiff.types import InputError
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-WIDTH = 32  # channels of the first layer
+WIDTH = 24  # channels of the first layer
+FEATURES = 64  # that the classes are read from
 LEVEL = 0.1  # of every waveform that the network hears, see _level
 BATCH = 64
 
@@ -78,14 +80,13 @@ class Judge(nn.Module):
         self.facts: dict[str, Any] = {}
         widths = (1, WIDTH, 2 * WIDTH, 4 * WIDTH)
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(before, after, 3, padding=1, bias=False)
-            for before, after in zip(widths, widths[1:], strict=False)
+            nn.Conv2d(before, after, 3, padding=1, bias=False) for before, after in itertools.pairwise(widths)
         )
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths[1:])
         bands = -(-log_mel.n_mels // 8)
-        self.embed = nn.Linear(2 * widths[-1] * bands, 2 * WIDTH)
+        self.embed = nn.Linear(2 * widths[-1] * bands, FEATURES)
         self.dropout = nn.Dropout(0.3)
-        self.classify = nn.Linear(2 * WIDTH, len(names))
+        self.classify = nn.Linear(FEATURES, len(names))
 
     @property
     def sample_rate(self) -> int:
@@ -93,7 +94,7 @@ class Judge(nn.Module):
         return self.log_mel.sample_rate
 
     def features(self, waveform: Tensor, lengths: Tensor) -> Tensor:
-        """Returns [B, 64], what the classes are read from, of waveform [B, T] with lengths [B] in samples."""
+        """Returns [B, D], what the classes are read from, of waveform [B, T] with lengths [B] in samples."""
         x, frames = self._hear(waveform, lengths)
         x = x[:, None]  # [B, 1, n_mels, F]
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
@@ -120,7 +121,7 @@ class Judge(nn.Module):
         return self._batched(waveforms, lambda *batch: self(*batch).softmax(-1))
 
     def describe(self, waveforms: Sequence[Tensor]) -> Tensor:
-        """Returns the features [B, 64] of waveforms, see `predict`: near for clips that sound alike."""
+        """Returns the features [B, D] of waveforms, see `predict`: near for clips that sound alike."""
         return self._batched(waveforms, self.features)
 
     def save(self, folder: Path) -> None:
@@ -192,7 +193,7 @@ class Judge(nn.Module):
 
 
 def _level(waveform: Tensor) -> Tensor:
-    """Returns the RMS [B] of waveform [B, T], each sample weighted by its power: silence around does not count."""
+    """Returns the RMS [B] of waveform [B, T], each sample weighted by its power: silence does not count."""
     power = waveform.square()
     return (power.square().sum(-1) / power.sum(-1).clamp_min(1e-20)).sqrt().clamp_min(1e-6)
 

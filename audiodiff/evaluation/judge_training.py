@@ -44,7 +44,7 @@ class JudgeTraining:
         weight_decay: of AdamW.
     """
 
-    updates: int = 400
+    updates: int = 300
     batch_size: int = BATCH
     learning_rate: float = 3e-3
     weight_decay: float = 0.01
@@ -115,7 +115,7 @@ def train_judge(
 def augment(
     waveform: Tensor, lengths: Tensor, sample_rate: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Returns waveform [B, T'] and lengths [B] with random silence around each clip and noise in half of them.
+    """Returns waveform [B, T'] and lengths [B] with random silence around each clip, and noise in half.
 
     Args:
         waveform: [B, T], zero beyond the lengths.
@@ -196,7 +196,8 @@ def class_numbers(cuts: Sequence[Cut], label: str, names: Sequence[str]) -> Tens
     unknown = sorted(set(values) - set(names))
     if unknown:
         raise InputError(
-            f"label {label!r}: the values {', '.join(unknown)} do not occur in training; known are {', '.join(names)}"
+            f"label {label!r}: the values {', '.join(unknown)} do not occur in training; "
+            f"known are {', '.join(names)}"
         )
     return torch.tensor([names.index(value) for value in values])
 

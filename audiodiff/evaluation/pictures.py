@@ -37,5 +37,5 @@ def confusion_picture(matrix: np.ndarray, names: Sequence[str], path: Path) -> N
     axis.set_ylabel("asked")
     for row, column in np.argwhere(matrix > 0):
         colour = "white" if share[row, column] > 0.5 else "black"
-        axis.text(column, row, int(matrix[row, column]), ha="center", va="center", fontsize=7, color=colour)
+        axis.text(column, row, str(matrix[row, column]), ha="center", va="center", fontsize=7, color=colour)
     write_png(figure, path)

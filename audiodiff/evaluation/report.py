@@ -149,10 +149,10 @@ def _label_part(evaluation: Evaluation, judge: Judge) -> list[str]:
     ]
     return [
         f"## By a judge of {label}",
-        f"The judge is a small network trained on {facts.get('train_clips', UNKNOWN)} real clips and tested on real "
-        "clips that it was not trained on (first row). Mean over files and its 95 % bootstrap interval. Diversity: "
-        "mean distance in the judge's features between samples of one class, over that of the real test clips; "
-        "near 0 means that one sound is repeated.",
+        f"The judge is a small network trained on {facts.get('train_clips', UNKNOWN)} real clips and tested "
+        "on real clips that it was not trained on (first row). Mean over files and its 95 % bootstrap "
+        "interval. Diversity: mean distance in the judge's features between samples of one class, over that "
+        "of the real test clips; near 0 means that one sound is repeated.",
         _table(headings, rows),
         "Recognised, by class:",
         _table([label, *evaluation.labels], classes),

@@ -1,4 +1,4 @@
-"""What is known of the sounds that are scored: samples.json beside them, the facts and the mel of their model."""
+"""What is known of the sounds that are scored: their samples.json, the facts and the mel of their model."""
 
 from __future__ import annotations
 
@@ -96,8 +96,8 @@ def find_references(samples: SamplesFolder, given: Path | None) -> dict[str, Pat
 
     Args:
         samples: the sounds.
-        given: a folder with files of the same name, or a manifest whose cuts have the names as ids; None: what
-            samples.json says.
+        given: a folder with files of the same name, or a manifest whose cuts have the names as ids; None:
+            what samples.json says.
 
     Raises:
         InputError: some sounds have a reference and some have none.

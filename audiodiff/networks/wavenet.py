@@ -20,6 +20,8 @@ from audiodiff.networks.blocks import EmbeddingMLP, FrameUpsampler, step_embeddi
 from audiodiff.types import Condition, InputError
 
 KERNEL_SIZE = 3
+# Beyond this, projecting the condition again at every step costs less than the memory of keeping it.
+BOUND_BYTES = 512 * 2**20
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,13 @@ class WaveNet(nn.Module):
         """Returns how many input samples one output sample depends on, itself included."""
         return 1 + (KERNEL_SIZE - 1) * sum(self.dilations)
 
+    def bound_bytes(self, x: Tensor) -> int:
+        """Returns the memory that the projected condition takes for x [B, C, T], were it kept."""
+        length = 1 if self.condition_shape.local_features is None else x.shape[-1]
+        layer = self.layers[0]
+        assert isinstance(layer, ResidualLayer)
+        return len(self.layers) * x.shape[0] * 2 * layer.channels * length * x.element_size()
+
     def _predict(
         self, x: Tensor, noise_label: Tensor, condition: Condition, biases: Iterable[Tensor | None]
     ) -> Tensor:
@@ -192,7 +201,7 @@ class BoundWaveNet:
     """A WaveNet and one condition: (x, noise_label) -> prediction.
 
     At the first call, and again only if the length of x changes, it computes what every layer adds for the
-    condition and keeps it: residual_layers tensors of [B, 2C, T].
+    condition and keeps it, residual_layers tensors of [B, 2C, T], unless they take more than BOUND_BYTES.
     """
 
     def __init__(self, network: WaveNet, condition: Condition) -> None:
@@ -203,6 +212,8 @@ class BoundWaveNet:
 
     def __call__(self, x: Tensor, noise_label: Tensor) -> Tensor:
         """Returns the prediction [B, C, T] for x [B, C, T] and noise_label [B]."""
+        if self._network.bound_bytes(x) > BOUND_BYTES:
+            return self._network(x, noise_label, self._condition)
         if x.shape[-1] != self._length:
             self._biases = tuple(self._network._biases(self._condition, x.shape[-1]))
             self._length = x.shape[-1]

@@ -68,7 +68,7 @@ class GriffinLim:
         return wanted
 
     def _item(self, mel: Tensor, seed: int) -> Tensor:
-        """Returns the waveform [T'] that the frames of one mel [n_mels, F] cover, from its first sample on."""
+        """Returns the waveform [T'] that the frames of one mel [n_mels, F] cover, from its first sample."""
         magnitude = self._linear(mel)
         generator = torch.Generator().manual_seed(seed)
         angle = 2 * torch.pi * torch.rand(magnitude.shape, generator=generator).to(mel.device)
@@ -109,7 +109,7 @@ class GriffinLim:
         )
 
     def _synthesize(self, spectrum: Tensor) -> Tensor:
-        """Returns the real signal whose STFT is nearest to spectrum [n_fft/2 + 1, F] (Griffin and Lim, eq. 6).
+        """Returns the signal whose STFT is nearest to spectrum [n_fft/2 + 1, F] (Griffin and Lim, eq. 6).
 
         The signal [(F - 1) * hop_length + n_fft] includes the padding at both ends, so that every frame
         lies inside it whatever the framing.
