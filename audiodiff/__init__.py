@@ -25,7 +25,7 @@ _HOMES = {
     "LogSnrGrid": "diffusion.times",
     "published_grid": "diffusion.times",
     "Batch": "types",
-    "InputError": "types",
+    "InputError": "errors",
 }
 __all__ = [*_HOMES, "__version__"]
 

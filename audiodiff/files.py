@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from audiodiff.types import InputError
+from audiodiff.errors import InputError
 
 
 @contextmanager

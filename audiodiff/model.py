@@ -27,8 +27,9 @@ from audiodiff.diffusion.denoiser import Denoiser
 from audiodiff.diffusion.guidance import guided
 from audiodiff.diffusion.noise import KeyedNoise
 from audiodiff.diffusion.samplers import Sampler
+from audiodiff.errors import InputError
 from audiodiff.files import writing_folder
-from audiodiff.types import Batch, Condition, InputError
+from audiodiff.types import Batch, Condition
 
 WEIGHTS, CONFIG, CARD, FACTS = "model.safetensors", "config.yaml", "README.md", "training.json"
 _BUILDABLE = tuple(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from audiodiff.types import InputError
+from audiodiff.errors import InputError
 
 
 def recipes_folder() -> Path:

@@ -68,27 +68,3 @@ class Condition:
             return None
         positions = torch.arange(x.shape[-1], device=x.device)
         return (positions < self.frames.to(x.device)[:, None])[:, None].to(x.dtype)
-
-    def where(self, keep: Tensor, other: Condition) -> Condition:
-        """Returns this condition for items with keep [B] True and `other` for the rest; frames stay."""
-        return Condition(
-            local=_choose(keep, self.local, other.local),
-            vector=_choose(keep, self.vector, other.vector),
-            frames=self.frames,
-        )
-
-
-def _choose(keep: Tensor, ours: Tensor | None, theirs: Tensor | None) -> Tensor | None:
-    if ours is None or theirs is None:
-        if ours is not theirs:
-            raise ValueError("both conditions must have the same fields to choose between them")
-        return None
-    return torch.where(keep.to(ours.device).view(-1, *[1] * (ours.dim() - 1)), ours, theirs)
-
-
-class InputError(ValueError):
-    """A mistake in what the user gave: file, label, option, checkpoint.
-
-    The message says what, got, expected and how to mend it; the command line prints it as one line and
-    exits with code 2. Everything else that escapes is a bug and keeps its traceback.
-    """

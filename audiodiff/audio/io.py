@@ -21,7 +21,7 @@ import soxr
 import torch
 from torch import Tensor
 
-from audiodiff.types import InputError
+from audiodiff.errors import InputError
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64", ".rf64")
 SILENCE_PEAK = 1e-4  # -80 dB of full scale

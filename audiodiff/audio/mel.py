@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from audiodiff.types import InputError
+from audiodiff.errors import InputError
 
 # y = unit * ln(magnitude): natural logarithm, log10, and 20 log10 (decibels)
 _LOG_UNITS = {"e": 1.0, "10": 1 / math.log(10), "db20": 20 / math.log(10)}

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from audiodiff.errors import InputError
 from audiodiff.files import write_whole
-from audiodiff.types import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from audiodiff.types import InputError
+from audiodiff.errors import InputError
 
 
 class Representation(Protocol):

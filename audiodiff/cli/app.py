@@ -20,7 +20,7 @@ from audiodiff.cli.statistics import statistics
 from audiodiff.cli.synthesize import synthesize
 from audiodiff.cli.train import HYDRA_ARGUMENTS, train
 from audiodiff.cli.vocode import vocode
-from audiodiff.types import InputError
+from audiodiff.errors import InputError
 
 app = typer.Typer(
     help="Audio diffusion for speech and music: prepare a corpus, train, synthesize, vocode, score.",

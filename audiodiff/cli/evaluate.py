@@ -29,8 +29,8 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Of Griffin-Lim and the bootstrap intervals.")] = 0,
 ) -> None:
     """Score samples: against their recordings, or by a judge of their labels."""
+    from audiodiff.errors import InputError
     from audiodiff.evaluation.comparison import Comparison, compare
-    from audiodiff.types import InputError
 
     others: dict[str, Path] = {}
     for given in system or []:

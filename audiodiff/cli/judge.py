@@ -17,9 +17,9 @@ def judge(
 ) -> None:
     """Train a judge of a label on real clips, for scoring samples by what is heard in them."""
     from audiodiff.data.manifests import SPLITS, load_cuts
+    from audiodiff.errors import InputError
     from audiodiff.evaluation.judge_training import JudgeTraining, examine_judge, train_judge
     from audiodiff.evaluation.pictures import confusion_picture
-    from audiodiff.types import InputError
 
     if updates < 1 or seed < 0:
         raise InputError(

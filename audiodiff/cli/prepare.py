@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audiodiff.data import corpora
-from audiodiff.types import InputError
+from audiodiff.errors import InputError
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from audiodiff.cli.train import recipe_of, run_hydra
-from audiodiff.types import InputError
+from audiodiff.errors import InputError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from audiodiff.errors import InputError
 from audiodiff.recipes_folder import recipes_folder
-from audiodiff.types import InputError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from audiodiff.types import Batch, Condition, InputError
+from audiodiff.errors import InputError
+from audiodiff.types import Batch, Condition
 
 
 class Labels(nn.Module):

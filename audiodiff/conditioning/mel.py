@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from audiodiff.audio.mel import LogMel
-from audiodiff.types import Batch, Condition, InputError
+from audiodiff.errors import InputError
+from audiodiff.types import Batch, Condition
 
 
 class Mel(nn.Module):

@@ -25,7 +25,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from audiodiff.data.files import writing
-from audiodiff.types import InputError
+from audiodiff.errors import InputError
 
 ATTEMPTS = 4
 TIMEOUT_SECONDS = 30.0

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from audiodiff.audio import io
 from audiodiff.data.files import write_whole, writing
-from audiodiff.types import InputError
+from audiodiff.errors import InputError
 
 # Part of the key: findings made under other rules do not count.
 RULES = 1

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from audiodiff.types import InputError
+from audiodiff.errors import InputError
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from audiodiff.data.files import write_whole
 from audiodiff.data.inspection import Finding, Memory, Wanted, examine, key_of
 from audiodiff.data.manifests import SPLITS, encode_cuts
-from audiodiff.types import InputError
+from audiodiff.errors import InputError
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut

@@ -21,7 +21,8 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from audiodiff.audio import io
 from audiodiff.data.collate import Item, collate
 from audiodiff.data.manifests import label_of
-from audiodiff.types import Batch, InputError
+from audiodiff.errors import InputError
+from audiodiff.types import Batch
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut

@@ -19,7 +19,7 @@ from audiodiff.diffusion.denoiser import Denoise
 from audiodiff.diffusion.process import epsilon_from_clean, expand, posterior
 from audiodiff.diffusion.schedules import NoiseSchedule
 from audiodiff.diffusion.times import Grid
-from audiodiff.types import InputError
+from audiodiff.errors import InputError
 
 NoiseSource = Callable[[int], Tensor]
 """Step number (0 is the start) -> standard normal noise of x's shape."""

@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from audiodiff.types import InputError
+from audiodiff.errors import InputError
 
 
 class NoiseSchedule(Protocol):

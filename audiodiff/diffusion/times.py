@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from audiodiff.diffusion.schedules import BetaTable, NoiseSchedule
-from audiodiff.types import InputError
+from audiodiff.errors import InputError
 
 FAST_SCHEDULES: dict[str, tuple[float, ...]] = {
     # Kong et al. 2021, appendix B: six steps for the table of 50 and of 200 rows.

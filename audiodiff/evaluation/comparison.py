@@ -8,6 +8,7 @@ from pathlib import Path
 
 from audiodiff.audio import io
 from audiodiff.audio.pictures import spectrogram_grid
+from audiodiff.errors import InputError
 from audiodiff.evaluation.evaluate import (
     RECORDING,
     LabelScores,
@@ -30,7 +31,6 @@ from audiodiff.evaluation.samples import (
     training_facts,
 )
 from audiodiff.model import find_model
-from audiodiff.types import InputError
 
 GRIFFIN_LIM = "griffin-lim"
 PICTURED_FILES = 6  # per row of a picture

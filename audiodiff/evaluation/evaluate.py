@@ -15,13 +15,13 @@ import torch
 
 from audiodiff.audio import io
 from audiodiff.audio.mel import LogMel
+from audiodiff.errors import InputError
 from audiodiff.evaluation.judge import Judge
 from audiodiff.evaluation.judge_training import confusion, spread
 from audiodiff.evaluation.metrics import Metric, NotMeasurable
 from audiodiff.evaluation.progress import track
 from audiodiff.evaluation.samples import SamplesFolder
 from audiodiff.synthesis.griffin_lim import GriffinLim
-from audiodiff.types import InputError
 
 RESAMPLES = 2000
 RECORDING = "recording"  # the system that returns the recording itself

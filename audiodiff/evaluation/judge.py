@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from audiodiff.audio.mel import LogMel
+from audiodiff.errors import InputError
 from audiodiff.model import writing_folder
-from audiodiff.types import InputError
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 WIDTH = 24  # channels of the first layer

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from audiodiff.audio.pictures import new_figure, write_png
-from audiodiff.types import InputError
+from audiodiff.errors import InputError
 
 
 def confusion_picture(matrix: np.ndarray, names: Sequence[str], path: Path) -> None:

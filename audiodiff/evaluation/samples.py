@@ -11,8 +11,8 @@ from typing import Any
 from audiodiff.audio import io
 from audiodiff.audio.mel import LogMel
 from audiodiff.data.manifests import audio_paths, load_cuts
+from audiodiff.errors import InputError
 from audiodiff.model import FACTS, find_model, read_recipe
-from audiodiff.types import InputError
 
 RECORD = "samples.json"
 LOG_MEL = "audiodiff.audio.mel.LogMel"

@@ -11,8 +11,8 @@ from types import ModuleType
 
 import numpy as np
 
+from audiodiff.errors import InputError
 from audiodiff.evaluation.metrics import NotMeasurable
-from audiodiff.types import InputError
 
 FLOOR_POWER = 1e-10
 

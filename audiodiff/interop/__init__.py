@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from audiodiff.types import InputError
+from audiodiff.errors import InputError
 
 Names = Mapping[str, tuple[str, ...]]
 """For each of our parameter names, the foreign ones it is made of, concatenated along their first axis."""

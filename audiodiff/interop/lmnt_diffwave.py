@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from audiodiff.errors import InputError
 from audiodiff.interop import (
     Names,
     concatenate,
@@ -28,7 +29,6 @@ from audiodiff.interop import (
     require_tensors,
 )
 from audiodiff.networks.wavenet import ConditionShape, NoiseEmbedding, WaveNet
-from audiodiff.types import InputError
 
 MEL_PRESET = "lmnt_diffwave_22k80"
 

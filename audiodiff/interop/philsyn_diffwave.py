@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from audiodiff.errors import InputError
 from audiodiff.interop import (
     Names,
     concatenate,
@@ -28,7 +29,6 @@ from audiodiff.interop import (
     require_tensors,
 )
 from audiodiff.networks.wavenet import ConditionShape, NoiseEmbedding, WaveNet
-from audiodiff.types import InputError
 
 MEL_PRESET = "tacotron2_22k80"
 EMBEDDING_EXPONENT = -4.0

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from audiodiff.errors import InputError
 from audiodiff.networks.blocks import EmbeddingMLP, sinusoidal_embedding
-from audiodiff.types import Condition, InputError
+from audiodiff.types import Condition
 
 _NOISE_WAVES = 64  # sines and cosines of the noise label
 _NOISE_DECADES = 1.5  # their frequencies: 1 to 10^1.5, for labels of order one

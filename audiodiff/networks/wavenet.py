@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from audiodiff.errors import InputError
 from audiodiff.networks.blocks import EmbeddingMLP, FrameUpsampler, step_embedding
-from audiodiff.types import Condition, InputError
+from audiodiff.types import Condition
 
 KERNEL_SIZE = 3
 # Beyond this, projecting the condition again at every step costs less than the memory of keeping it.

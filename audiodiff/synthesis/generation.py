@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 from rich.progress import Progress, TaskID
 
+from audiodiff.errors import InputError
 from audiodiff.model import FACTS, AudioDiffusion, find_model
 from audiodiff.synthesis.samples import Sample, draw_samples, write_record, write_sample
 from audiodiff.synthesis.sampling import SamplerChoice, choose_sampler, describe
-from audiodiff.types import Batch, InputError
+from audiodiff.types import Batch
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from audiodiff.audio.mel import LogMel
-from audiodiff.types import InputError
+from audiodiff.errors import InputError
 
 MOMENTUM = 0.99
 

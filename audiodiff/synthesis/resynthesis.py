@@ -12,10 +12,10 @@ from rich.progress import Progress
 from torch import Tensor
 
 from audiodiff.audio import io
+from audiodiff.errors import InputError
 from audiodiff.synthesis.samples import Sample, draw_samples, write_record, write_sample
 from audiodiff.synthesis.sampling import describe
 from audiodiff.synthesis.vocoder import Vocoder
-from audiodiff.types import InputError
 
 MEL_SUFFIXES = (".npy", ".npz", ".pt")
 _DRAWN = 8  # files in the picture

@@ -9,9 +9,9 @@ from typing import Any
 
 from audiodiff.diffusion.samplers import Sampler
 from audiodiff.diffusion.times import FAST_SCHEDULES
+from audiodiff.errors import InputError
 from audiodiff.model import instantiate
 from audiodiff.recipes_folder import recipes_folder
-from audiodiff.types import InputError
 
 _TIMES = "audiodiff.diffusion.times"
 _GRIDS = {"uniform": "UniformGrid", "log-snr": "LogSnrGrid", "table": "TableGrid"}

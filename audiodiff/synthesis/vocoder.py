@@ -16,8 +16,9 @@ from torch import Tensor
 from audiodiff.audio.mel import LogMel
 from audiodiff.conditioning.mel import Mel
 from audiodiff.diffusion.samplers import Sampler
+from audiodiff.errors import InputError
 from audiodiff.model import AudioDiffusion, instantiate, load
-from audiodiff.types import Batch, InputError
+from audiodiff.types import Batch
 
 # A mel whose mean lies this many standard deviations from the training mean is no speech or music that the
 # model knows; digital silence lies about 3 below in a natural logarithm.

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
+from audiodiff.errors import InputError
 from audiodiff.files import writing_folder
 from audiodiff.model import AudioDiffusion, load
-from audiodiff.types import InputError
 
 _STATE = Path("training") / "state.pt"
 

@@ -25,6 +25,7 @@ from audiodiff.data.manifests import load_cuts, total_seconds
 from audiodiff.data.segments import SegmentBatchSampler, SegmentDataset, fixed_requests, training_loader
 from audiodiff.diffusion.objectives import Objective
 from audiodiff.diffusion.times import TimeDensity
+from audiodiff.errors import InputError
 from audiodiff.model import AudioDiffusion, build, instantiate
 from audiodiff.training import checkpoint, statistics
 from audiodiff.training.ema import averaged
@@ -32,7 +33,7 @@ from audiodiff.training.interruption import StopRequest
 from audiodiff.training.logging import ProgressBar, RunLog
 from audiodiff.training.optimization import build_optimizer, learning_rate_factor
 from audiodiff.training.record import model_card, run_facts
-from audiodiff.types import Batch, InputError
+from audiodiff.types import Batch
 
 _TRAINING, _VALIDATION = 0, 1  # what a generator is for; one key never serves two purposes
 _SAME_RUN = ("model", "features", "data", "objective", "times", "optimizer")  # must not change on resuming

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from audiodiff.types import InputError
+from audiodiff.errors import InputError
 
 
 def build_optimizer(node: Mapping[str, Any], model: nn.Module, device: torch.device) -> torch.optim.Optimizer:

@@ -16,8 +16,9 @@ import torch
 from audiodiff.audio.statistics import RunningMoments
 from audiodiff.conditioning.mel import Mel
 from audiodiff.data.files import write_whole
+from audiodiff.errors import InputError
 from audiodiff.model import AudioDiffusion
-from audiodiff.types import Batch, InputError
+from audiodiff.types import Batch
 
 STD_FLOOR = 1e-3
 """Smallest standard deviation as a share of the largest: a bin that is always silent is not blown up."""

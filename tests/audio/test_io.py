@@ -11,7 +11,7 @@ import soundfile
 import torch
 
 from audiodiff.audio import io
-from audiodiff.types import InputError
+from audiodiff.errors import InputError
 
 
 def tone(length: int, channels: int = 1, sample_rate: int = 22050) -> np.ndarray:

@@ -18,7 +18,7 @@ from torchaudio.functional import melscale_fbanks
 from audiodiff.audio import io
 from audiodiff.audio import mel as mel_module
 from audiodiff.audio.mel import LogMel, preset
-from audiodiff.types import InputError
+from audiodiff.errors import InputError
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes" / "features"
 PRESETS = sorted(file.stem for file in RECIPES.glob("*.yaml"))

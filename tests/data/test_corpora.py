@@ -19,7 +19,7 @@ from audiodiff.data.corpora import fsdd, ljspeech, mini, speech_commands
 from audiodiff.data.manifests import SPLITS, label_of, load_cuts, total_seconds
 from audiodiff.data.preparation import PrepareOptions
 from audiodiff.data.segments import read_cut
-from audiodiff.types import InputError
+from audiodiff.errors import InputError
 
 FOLDERS = {"fsdd": "fsdd", "ljspeech": "ljspeech_excerpt", "speech_commands": "speech_commands_excerpt"}
 

@@ -17,7 +17,7 @@ from audiodiff.data import preparation
 from audiodiff.data.corpora import fsdd, ljspeech, speech_commands
 from audiodiff.data.manifests import SPLITS, load_cuts
 from audiodiff.data.preparation import PrepareOptions
-from audiodiff.types import InputError
+from audiodiff.errors import InputError
 
 
 def tone(channels: int = 1, level: float = 0.5, rate: int = 8000) -> torch.Tensor:
@@ -269,7 +269,7 @@ import resource, signal
 from pathlib import Path
 from audiodiff.data.corpora import fsdd
 from audiodiff.data.preparation import PrepareOptions
-from audiodiff.types import InputError
+from audiodiff.errors import InputError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
 try:

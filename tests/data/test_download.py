@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from audiodiff.data.download import Archive, download, extract, fetch, sha256_of
-from audiodiff.types import InputError
+from audiodiff.errors import InputError
 
 CONTENT = bytes(range(256)) * 9000  # 2.3 MB: several blocks
 

@@ -13,7 +13,7 @@ from audiodiff.data import manifests
 from audiodiff.data.files import write_whole
 from audiodiff.data.inspection import Finding
 from audiodiff.data.preparation import Clip, Listing, PrepareOptions, _cut, write_corpus
-from audiodiff.types import InputError
+from audiodiff.errors import InputError
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from audiodiff.data import corpora
 from audiodiff.data.corpora import fsdd
 from audiodiff.data.download import Archive
 from audiodiff.data.manifests import SPLITS, load_cuts
-from audiodiff.types import InputError
+from audiodiff.errors import InputError
 
 
 def run(*arguments: object) -> str:

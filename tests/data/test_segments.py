@@ -20,7 +20,7 @@ from audiodiff.data.segments import (
     fixed_requests,
     training_loader,
 )
-from audiodiff.types import InputError
+from audiodiff.errors import InputError
 
 clip_lengths = st.lists(st.integers(1, 400), min_size=1, max_size=70)
 sizes = st.integers(1, 9)

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from audiodiff.errors import InputError
 from audiodiff.networks.blocks import FrameUpsampler, sinusoidal_embedding, step_embedding
 from audiodiff.networks.wavenet import ConditionShape, NoiseEmbedding, ResidualLayer, WaveNet
-from audiodiff.types import Condition, InputError
+from audiodiff.types import Condition
 
 MELS, VECTOR = 5, 3
 FACTORS = (4, 4)

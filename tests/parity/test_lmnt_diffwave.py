@@ -23,10 +23,11 @@ from audiodiff.diffusion.parameterizations import epsilon
 from audiodiff.diffusion.samplers import Ancestral, Sampler
 from audiodiff.diffusion.schedules import BetaTable, linear
 from audiodiff.diffusion.times import FAST_SCHEDULES, BetaGrid, TableGrid
+from audiodiff.errors import InputError
 from audiodiff.interop import lmnt_diffwave
 from audiodiff.interop.lmnt_diffwave import LmntDiffWave
 from audiodiff.networks.blocks import sinusoidal_embedding, step_embedding
-from audiodiff.types import Condition, InputError
+from audiodiff.types import Condition
 
 FORWARD = 1e-5
 TRAJECTORY = 1e-4

@@ -24,10 +24,11 @@ from audiodiff.diffusion.process import posterior
 from audiodiff.diffusion.samplers import Ancestral, Sampler
 from audiodiff.diffusion.schedules import BetaTable, linear
 from audiodiff.diffusion.times import TableGrid
+from audiodiff.errors import InputError
 from audiodiff.interop import concatenate, philsyn_diffwave
 from audiodiff.interop.philsyn_diffwave import PhilsynDiffWave
 from audiodiff.networks.blocks import step_embedding
-from audiodiff.types import Condition, InputError
+from audiodiff.types import Condition
 
 FORWARD = 1e-5
 TRAJECTORY = 1e-4

@@ -11,7 +11,7 @@ import importlib
 import pkgutil
 from types import ModuleType
 
-from audiodiff.types import InputError
+from audiodiff.errors import InputError
 
 
 def names() -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from audiodiff.data.download import Archive
 from audiodiff.data.preparation import Clip, Listing, PrepareOptions, Problem, write_corpus
-from audiodiff.types import InputError
+from audiodiff.errors import InputError
 
 _PLACE = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs"
 # GitHub makes these archives on request and promises no fixed bytes, so no checksum is known.

@@ -16,7 +16,7 @@ from typing import Any
 from audiodiff.data.download import Archive
 from audiodiff.data.manifests import SPLITS
 from audiodiff.data.preparation import Clip, Listing, PrepareOptions, Problem, write_corpus
-from audiodiff.types import InputError
+from audiodiff.errors import InputError
 
 ARCHIVES = (
     Archive(

@@ -19,7 +19,7 @@ from scipy.signal import lfilter
 
 from audiodiff.audio import io
 from audiodiff.data.preparation import Clip, Listing, PrepareOptions, write_corpus
-from audiodiff.types import InputError
+from audiodiff.errors import InputError
 
 SAMPLE_RATE = 8000
 LOWEST_RATE = 4000

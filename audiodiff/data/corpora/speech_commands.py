@@ -13,7 +13,7 @@ from typing import Any
 
 from audiodiff.data.download import Archive
 from audiodiff.data.preparation import Clip, Listing, PrepareOptions, Problem, write_corpus
-from audiodiff.types import InputError
+from audiodiff.errors import InputError
 
 _PLACE = "https://storage.googleapis.com/download.tensorflow.org/data"
 ARCHIVES = (

@@ -24,7 +24,8 @@ BETTER = "lower"
 FRAME_SECONDS = 0.032
 HOP_SECONDS = 0.008
 BANDS = 20
-FIRST, LAST = 1, 16  # coefficients 1..15: without the level, and the last exclusive
+# The package's rows begin at coefficient 1 (there is no 0, the level); its own default of 1 leaves out the tilt.
+FIRST_ROW, END_ROW = 0, 15
 
 
 def mcd(reference: np.ndarray | None, estimate: np.ndarray, sample_rate: int) -> float:
@@ -51,5 +52,5 @@ def mcd(reference: np.ndarray | None, estimate: np.ndarray, sample_rate: int) ->
         magnitude = np.abs(computation.get_X_km(waveform, window, window, hop, "hanning"))
         bands = computation.get_X_kn(np.maximum(magnitude, floor), filters)
         cepstra.append(computation.get_MC_X_ik(bands, BANDS))
-    distances = computation.get_MCD_k(*cepstra, FIRST, LAST)
+    distances = computation.get_MCD_k(*cepstra, FIRST_ROW, END_ROW)
     return float(10 * np.sqrt(2) / BANDS * computation.get_average_MCD(distances))
