@@ -69,5 +69,7 @@ def writing_folder(folder: Path) -> Iterator[Path]:
                 os.rename(folder, old)
             os.rename(draft, folder)
         finally:
+            if old.exists() and not folder.exists():  # failed between the two renames
+                os.rename(old, folder)
             shutil.rmtree(draft, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)

@@ -20,8 +20,10 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from audiodiff.audio.mel import LogMel
 from audiodiff.audio.representation import Representation
 from audiodiff.conditioning.conditioner import Conditioner
+from audiodiff.conditioning.mel import Mel
 from audiodiff.diffusion.constraints import Constraint
 from audiodiff.diffusion.denoiser import Denoiser
 from audiodiff.diffusion.guidance import guided
@@ -32,10 +34,12 @@ from audiodiff.files import writing_folder
 from audiodiff.types import Batch, Condition
 
 WEIGHTS, CONFIG, CARD, FACTS = "model.safetensors", "config.yaml", "README.md", "training.json"
+# Not all of `audio`: a recipe must not be able to write files.
 _BUILDABLE = tuple(
-    f"audiodiff.{part}." for part in ("diffusion", "audio", "networks", "conditioning", "model")
+    f"audiodiff.{part}."
+    for part in ("diffusion", "audio.mel", "audio.representation", "networks", "conditioning")
 )
-_BUILDABLE += ("torch.nn.",)
+_BUILDABLE += ("audiodiff.model.AudioDiffusion", "torch.nn.")
 
 
 class AudioDiffusion(nn.Module):
@@ -51,8 +55,14 @@ class AudioDiffusion(nn.Module):
             representation: a Representation: waveform <-> x.
             conditioner: a Conditioner: batch -> condition.
             denoiser: the denoiser of x.
+
+        Raises:
+            InputError: a mel of another sample rate or hop length than the other parts have.
         """
         super().__init__()
+        for part in conditioner.modules():
+            if isinstance(part, Mel):
+                _check_mel(part.log_mel, representation, denoiser)
         self.representation = representation  # type: ignore[assignment]
         self.conditioner = conditioner  # type: ignore[assignment]
         self.denoiser = denoiser
@@ -128,7 +138,8 @@ class AudioDiffusion(nn.Module):
         for i, waveform in enumerate(waveforms):
             if not bool(waveform.isfinite().all()):
                 raise FloatingPointError(f"item {keys[i]}: the model gave samples that are not finite")
-        return waveforms
+        # Copies made outside inference mode are tensors that the caller may change in place.
+        return [waveform.clone() for waveform in waveforms]
 
     def save(
         self, folder: str | Path, recipe: Mapping[str, Any], facts: Mapping[str, Any], card: str
@@ -136,15 +147,18 @@ class AudioDiffusion(nn.Module):
         """Writes the model folder: beside it first, then renamed, so that no half folder is ever seen.
 
         Args:
-            folder: where; an existing model folder there is replaced.
+            folder: where; an existing model folder there is replaced, any other folder with content refused.
             recipe: the resolved recipe with the key `model`.
             facts: how the model was trained (training.json).
             card: text of the model card.
 
         Raises:
-            InputError: the disk is full or the place cannot be written.
+            InputError: the disk is full or the place cannot be written or holds something else.
         """
-        with writing_folder(Path(folder)) as draft:
+        place = Path(folder)
+        if place.is_file() or (place.is_dir() and any(place.iterdir()) and not (place / CONFIG).is_file()):
+            raise InputError(f"{place}: holds something that is no model; give another place to save to")
+        with writing_folder(place) as draft:
             self.write(draft, recipe, facts, card)
 
     def write(self, folder: Path, recipe: Mapping[str, Any], facts: Mapping[str, Any], card: str) -> None:
@@ -241,14 +255,20 @@ def build(recipe: Mapping[str, Any]) -> AudioDiffusion:
 
 
 def instantiate(node: Any) -> Any:
-    """Returns the object that a recipe node describes, refusing every target outside the allowed parts."""
+    """Returns the object that a resolved recipe node describes.
+
+    Raises:
+        InputError: a `_target_` outside the parts that may be built, an interpolation (which could make such
+            a target out of text), or arguments that do not fit.
+    """
     from hydra.errors import HydraException
     from hydra.utils import instantiate as hydra_instantiate
+    from omegaconf.errors import OmegaConfBaseException
 
     _check_targets(node)
     try:
         return hydra_instantiate(node, _convert_="all")
-    except HydraException as error:
+    except (HydraException, OmegaConfBaseException) as error:
         if isinstance(error.__cause__, InputError):
             raise error.__cause__ from None
         raise InputError("recipe: " + " ".join(str(error).split())) from error
@@ -261,9 +281,24 @@ def _check_targets(node: Any) -> None:
                 _check_target(value)
             else:
                 _check_targets(value)
-    elif isinstance(node, Sequence) and not isinstance(node, str):
+    elif isinstance(node, str):
+        if "${" in node:
+            raise InputError(f"recipe: {node!r} is an interpolation; a saved recipe holds plain values")
+    elif isinstance(node, Sequence):
         for value in node:
             _check_targets(value)
+
+
+def _check_mel(log_mel: LogMel, representation: Any, denoiser: Denoiser) -> None:
+    """Refuses a mel whose frames do not lie where the network looks for them."""
+    # A sample-level network has a hop of its own, the stride of its upsampler.
+    hop_length = representation.hop_length * getattr(denoiser.network, "hop_length", 1)
+    ours, theirs = (representation.sample_rate, hop_length), (log_mel.sample_rate, log_mel.hop_length)
+    if ours != theirs:
+        raise InputError(
+            f"mel of {theirs[0]} Hz with a frame every {theirs[1]} samples, the model makes audio of "
+            f"{ours[0]} Hz and takes a frame every {ours[1]} samples; choose features, data and hop to match"
+        )
 
 
 def _check_target(target: Any) -> None:
@@ -276,10 +311,11 @@ def _check_target(target: Any) -> None:
     module, _, name = target.rpartition(".")
     try:
         part = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise InputError(
             f"recipe: _target_ {target!r} does not exist in this version of audiodiff"
         ) from error
     # A name that a module merely imported (os, Path) is not one of its parts.
-    if not callable(part) or not f"{part.__module__}.".startswith(_BUILDABLE):
+    home = f"{getattr(part, '__module__', None)}.{getattr(part, '__qualname__', None)}"
+    if not callable(part) or not home.startswith(_BUILDABLE):
         raise refused

@@ -15,9 +15,11 @@ class RunningMoments:
         self._squares = torch.zeros(0, dtype=torch.float64)
 
     def update(self, values: Tensor) -> None:
-        """Adds the F frames of values [D, F]."""
+        """Adds the F frames of values [D, F]; F may be 0."""
         values = values.double().cpu()
         frames = values.shape[-1]
+        if frames == 0:
+            return
         mean = values.mean(-1)
         squares = (values - mean[:, None]).square().sum(-1)
         if self.count == 0:

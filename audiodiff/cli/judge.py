@@ -13,7 +13,7 @@ def judge(
     label: Annotated[str, typer.Option(help="The label to recognise, for example digit.")],
     out: Annotated[Path, typer.Option(help="Folder for the judge and confusion.png.")],
     seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
-    updates: Annotated[int, typer.Option(help="Optimizer updates of 64 clips.")] = 300,
+    updates: Annotated[int, typer.Option(help="Optimizer updates of 64 clips.")] = 400,
 ) -> None:
     """Train a judge of a label on real clips, for scoring samples by what is heard in them."""
     from audiodiff.data.manifests import SPLITS, load_cuts

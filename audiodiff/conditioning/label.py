@@ -26,13 +26,16 @@ class Labels(nn.Module):
             features: D of condition.vector.
 
         Raises:
-            InputError: no name, or a value twice.
+            InputError: no name, a name that a table cannot have, or a value twice.
         """
         super().__init__()
         if not values:
             raise InputError("labels: got no label name, expected at least one such as digit: [zero, one]")
         self.values = {name: tuple(str(value) for value in table) for name, table in values.items()}
         for name, table in self.values.items():
+            # The name becomes part of the weights' names, where dots and attributes of the container clash.
+            if not name or "." in name or hasattr(nn.ModuleDict(), name):
+                raise InputError(f"label name {name!r} cannot be used; choose another, such as {name}_label")
             if len(set(table)) != len(table):
                 raise InputError(f"label {name!r}: a value is listed twice in {', '.join(table)}")
         self.tables = nn.ModuleDict(
@@ -43,13 +46,17 @@ class Labels(nn.Module):
         """Returns condition.vector [B, features]; a name that the batch lacks, or an empty value, means any.
 
         Raises:
-            InputError: the batch has a label name or value that this model was not trained with.
+            InputError: the batch has a label name or value that this model was not trained with, or not one
+                value per item.
         """
         unknown = [name for name in batch.labels if name not in self.values]
         if unknown:
             raise InputError(
                 f"label {unknown[0]!r} is unknown to this model; it knows {', '.join(self.values)}"
             )
+        for name, labels in batch.labels.items():
+            if len(labels) != batch.size:
+                raise InputError(f"label {name!r}: got {len(labels)} values for {batch.size} items")
         rows = [self._rows(name, batch.labels.get(name, ("",) * batch.size)) for name in self.values]
         return Condition(vector=self._embed(rows))
 

@@ -30,13 +30,16 @@ class Mel(nn.Module):
     def forward(self, batch: Batch) -> Condition:
         """Returns condition.local [B, n_mels, F].
 
+        What a given mel has beyond the frames of an item's length is padding and is not heard: as where the
+        mel is taken from the waveform, the item's last frame is repeated there.
+
         Raises:
             InputError: the batch has neither mel nor waveform, or the mel breaks the contract.
         """
         if batch.mel is not None:
-            mel = self.log_mel.check(batch.mel)
+            mel = self._hold(self.log_mel.check(batch.mel), batch.lengths)
         elif batch.waveform is not None:
-            mel = self._analyse(batch.waveform, batch.lengths)
+            mel = self._analyse(batch.waveform.to(self.mean.device), batch.lengths)
         else:
             raise InputError("this model is conditioned on a mel: give a mel or a waveform to take it from")
         mel = mel.to(self.mean.device)
@@ -46,16 +49,30 @@ class Mel(nn.Module):
         """Returns the same mel: guidance steers by labels, not by the mel."""
         return self(batch)
 
+    def _hold(self, mel: Tensor, lengths: Tensor) -> Tensor:
+        """Returns mel [B, n_mels, F] with each item's last frame repeated over its padding."""
+        if mel.shape[0] != lengths.shape[0]:
+            raise InputError(f"mel: got {mel.shape[0]} items for {lengths.shape[0]} lengths")
+        last = torch.tensor([max(self.log_mel.frames(length), 1) - 1 for length in lengths.tolist()])
+        index = torch.minimum(torch.arange(mel.shape[-1]), last[:, None]).to(mel.device)  # [B, F]
+        return mel.gather(2, index[:, None].expand_as(mel))
+
     def _analyse(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         if bool((lengths == waveform.shape[-1]).all()):
-            return self.log_mel(waveform[:, 0])
+            return self._whole(waveform[:, 0])
         # An item's mel may not depend on how far the batch is padded, so each is taken at its own length
         # and then its last frame is repeated.
         mels = [
-            self.log_mel(item[:1, :length])[0]
-            for item, length in zip(waveform, lengths.tolist(), strict=True)
+            self._whole(item[:1, :length])[0] for item, length in zip(waveform, lengths.tolist(), strict=True)
         ]
         longest = max(mel.shape[-1] for mel in mels)
         return torch.stack(
             [torch.cat([mel, mel[:, -1:].expand(-1, longest - mel.shape[-1])], 1) for mel in mels]
         )
+
+    def _whole(self, waveform: Tensor) -> Tensor:
+        """Returns the mel of waveform [B, T], of at least one frame: with framing "same", short audio has none."""
+        if self.log_mel.frames(waveform.shape[-1]) == 0:
+            missing = self.log_mel.hop_length - waveform.shape[-1]
+            waveform = nn.functional.pad(waveform, (0, missing))
+        return self.log_mel(waveform)

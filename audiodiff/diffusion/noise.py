@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from audiodiff.errors import InputError
+
 _WORDS_PER_BLOCK = 4  # one Philox 4x64 counter value gives four 64-bit words
 
 
@@ -50,7 +52,13 @@ class KeyedNoise:
             seed: non-negative integer.
             items: one number per item of the batch; the same number gives the same noise.
             frame: position of the first frame within the whole signal, for synthesis in chunks.
+
+        Raises:
+            InputError: the seed or an item is negative or does not fit in 64 bits.
         """
+        for name, number in (("seed", seed), *(("item", item) for item in items)):
+            if not 0 <= number < 2**64:
+                raise InputError(f"{name}: got {number}, expected a whole number from 0 to 2^64 - 1")
         self._keys = [(seed, item) for item in items]
         self._frame = frame
 

@@ -53,7 +53,8 @@ class BetaTable:
             betas: N variances of the forward steps, each in (0, 1).
 
         Raises:
-            InputError: the table is empty or a beta lies outside (0, 1).
+            InputError: the table is empty, a beta lies outside (0, 1), or the betas are so small or so many
+                that the signal-to-noise ratio does not fall from row to row in float64.
         """
         table = torch.as_tensor(list(betas), dtype=torch.float64)
         if table.dim() != 1 or table.numel() == 0 or not bool(((table > 0) & (table < 1)).all()):
@@ -61,6 +62,11 @@ class BetaTable:
         self.betas = table
         self.alpha_bars = torch.cumprod(1 - table, dim=0)
         self._levels = torch.cat([torch.ones(1, dtype=torch.float64), self.alpha_bars.sqrt()])  # [N + 1]
+        if not bool((self._levels.diff() < 0).all()):
+            raise InputError(
+                f"betas: from {float(table.min()):.3g} to {float(table.max()):.3g} in {table.numel()} rows, "
+                "too small or too many for the signal to shrink with every row in float64"
+            )
 
     @property
     def steps(self) -> int:

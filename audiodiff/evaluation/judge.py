@@ -24,7 +24,7 @@ from audiodiff.errors import InputError
 from audiodiff.model import writing_folder
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-WIDTH = 24  # channels of the first layer
+WIDTH = 32  # channels of the first layer
 FEATURES = 64  # that the classes are read from
 LEVEL = 0.1  # of every waveform that the network hears, see _level
 BATCH = 64

@@ -44,7 +44,7 @@ class JudgeTraining:
         weight_decay: of AdamW.
     """
 
-    updates: int = 300
+    updates: int = 400
     batch_size: int = BATCH
     learning_rate: float = 3e-3
     weight_decay: float = 0.01

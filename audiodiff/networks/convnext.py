@@ -57,7 +57,7 @@ class ConvNeXt(nn.Module):
         self.dilations = tuple(dilations)
         self.kernel_size = kernel_size
         self.noise_embedding = EmbeddingMLP(_NOISE_WAVES, embedding_width, embedding_width)
-        self.embed = nn.Conv1d(features, width, 3, padding=1)
+        self.embed = nn.Conv1d(2 * features, width, 3, padding=1)
         self.local = None if local_features is None else nn.Conv1d(local_features, width, 3)
         self.vector = None if vector_features is None else nn.Linear(vector_features, embedding_width)
         self.blocks = nn.ModuleList(
@@ -65,13 +65,13 @@ class ConvNeXt(nn.Module):
             for dilation in self.dilations
         )
         self.modulation = nn.Linear(embedding_width, 2 * width)
-        self.head = nn.Linear(width, features)
-        self.skip_gain = nn.Linear(embedding_width, features)
-        for layer in (self.modulation, self.head, self.skip_gain):
+        self.head = nn.Linear(width, 2 * features)  # offset and gain of each frame
+        self.level_gain = nn.Linear(embedding_width, features)  # gain of all frames, from the noise level
+        for layer in (self.modulation, self.head, self.level_gain):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
         # At first the prediction is the input itself: right where all is noise.
-        nn.init.ones_(self.skip_gain.bias)
+        nn.init.ones_(self.level_gain.bias)
 
     def forward(self, x: Tensor, noise_label: Tensor, condition: Condition) -> Tensor:
         """Returns the prediction [B, D, F].
@@ -95,7 +95,8 @@ class ConvNeXt(nn.Module):
                 embedding = embedding + vector
             embedding = functional.silu(embedding)
             mask = condition.mask(x)
-            hidden = self.embed(x if mask is None else x * mask)
+            features = torch.cat([x, x.abs()], dim=1)
+            hidden = self.embed(features if mask is None else features * mask)
             if local is not None:
                 hidden = hidden + _fit(local, x.shape[-1])
             hidden = hidden.transpose(1, 2)  # [B, F, width]: the perceptrons are matrix products
@@ -104,7 +105,8 @@ class ConvNeXt(nn.Module):
                 hidden = block(hidden, embedding, frame_mask)
             scale, shift = self.modulation(embedding)[:, None].chunk(2, dim=-1)
             hidden = functional.layer_norm(hidden, hidden.shape[-1:]) * (1 + scale) + shift
-            return self.head(hidden).transpose(1, 2) + self.skip_gain(embedding)[:, :, None] * x
+            offset, gain = self.head(hidden).transpose(1, 2).chunk(2, dim=1)
+            return offset + (gain + self.level_gain(embedding)[:, :, None]) * x
 
         return network
 

@@ -122,7 +122,9 @@ def test_silence_level_is_the_level_of_hiss_under_the_sound(rate: int) -> None:
     hiss *= 0.001 / np.sqrt(np.mean(hiss**2))
     reference, estimate = np.concatenate([sound, silent]), np.concatenate([sound, hiss])
     assert METRICS["silence_level"].function(reference, estimate, rate) == pytest.approx(-40, abs=0.1)
-    assert METRICS["silence_level"].function(reference, reference, rate) == pytest.approx(-80, abs=0.1)  # floor
+    assert METRICS["silence_level"].function(reference, reference, rate) == pytest.approx(
+        -80, abs=0.1
+    )  # floor
 
 
 @every_metric
@@ -226,7 +228,9 @@ def test_published_vocoder_outputs_score_as_their_yardstick(data_dir: Path, fixt
 
 
 def test_white_noise_scores_as_its_yardstick(data_dir: Path, fixtures_dir: Path) -> None:
-    expected = json.loads((fixtures_dir / "philsyn_vocoder/yardstick.json").read_text())["white_noise_same_rms"]
+    expected = json.loads((fixtures_dir / "philsyn_vocoder/yardstick.json").read_text())[
+        "white_noise_same_rms"
+    ]
     recording = clip(data_dir, 22050)
     generator = torch.Generator().manual_seed(0)
     made = torch.randn(recording.size, generator=generator).numpy() * np.sqrt(np.mean(recording**2))
