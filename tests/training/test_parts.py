@@ -16,7 +16,7 @@ from audiodiff.training import statistics
 from audiodiff.training.ema import averaged
 from audiodiff.training.loop import open_split
 from audiodiff.training.optimization import build_optimizer, learning_rate_factor
-from tests.training.conftest import tiny_recipe
+from tests.tiny import tiny_recipe
 
 ADAM = {"name": "AdamW", "lr": 0.1, "betas": [0.9, 0.99], "weight_decay": 0.5}
 

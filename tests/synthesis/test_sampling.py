@@ -1,0 +1,64 @@
+"""Which sampler a user means."""
+
+from __future__ import annotations
+
+import pytest
+
+from audiodiff.diffusion.samplers import DDIM, Ancestral
+from audiodiff.diffusion.times import BetaGrid, TableGrid, UniformGrid
+from audiodiff.errors import InputError
+from audiodiff.synthesis.sampling import SamplerChoice, choose_sampler
+from tests.tiny import recipe_from
+
+
+@pytest.fixture(scope="module")
+def recipe() -> dict:
+    return recipe_from("experiment=ljspeech_diffwave", "size=tiny")
+
+
+def test_nothing_asked_gives_the_sampler_of_the_recipe(recipe: dict) -> None:
+    sampler = choose_sampler(recipe, SamplerChoice())
+    assert isinstance(sampler.step, Ancestral)
+    assert isinstance(sampler.grid, BetaGrid)
+    assert len(sampler.grid.betas) == 6
+
+
+def test_steps_and_eta_change_ddim(recipe: dict) -> None:
+    sampler = choose_sampler(recipe, SamplerChoice("ddim", steps=7, eta=0.5))
+    assert sampler.step == DDIM(eta=0.5)
+    assert sampler.grid == UniformGrid(7)
+
+
+def test_steps_for_ancestral_leave_its_whole_table(recipe: dict) -> None:
+    assert choose_sampler(recipe, SamplerChoice("ancestral")).grid == TableGrid()
+    assert choose_sampler(recipe, SamplerChoice("ancestral", steps=5)).grid == UniformGrid(5)
+
+
+def test_published_schedule_is_a_grid_by_name(recipe: dict) -> None:
+    sampler = choose_sampler(recipe, SamplerChoice("ddim", grid="fastdiff-4"))
+    assert isinstance(sampler.grid, BetaGrid)
+    assert len(sampler.grid.betas) == 4
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        (SamplerChoice("ddimm"), "ancestral, ddim"),
+        (SamplerChoice("ddim", grid="karass"), "uniform, log-snr, table"),
+        (SamplerChoice("ancestral", eta=0.3), "eta"),
+        (SamplerChoice("ddim", eta=1.5), "from 0"),
+        (SamplerChoice(grid="diffwave-base-6", steps=9), "own number of steps"),
+        (SamplerChoice("ddim", grid="table", steps=9), "own number of steps"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_the_choices(
+    recipe: dict, choice: SamplerChoice, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        choose_sampler(recipe, choice)
+
+
+def test_zero_steps_are_refused(recipe: dict) -> None:
+    sampler = choose_sampler(recipe, SamplerChoice("ddim", steps=0))
+    with pytest.raises(InputError, match="at least 1"):
+        sampler.grid(None)
