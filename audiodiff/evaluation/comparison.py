@@ -84,31 +84,34 @@ def compare(asked: Comparison, out: Path, command: str, show: bool = False) -> s
     facts = {other: Facts(training_facts(system.model), system.record) for other, system in systems.items()}
     facts[name] = Facts(training_facts(model), samples.record)
     notes = (
-        [] if model is not None else ["No model folder was found; pass --model for the facts of training."]
+        [] if model is not None else ["No model folder was found for the facts of training; pass --model."]
     )
-    scores: VocoderScores | None = None
-    labels: dict[str, LabelScores] = {}
-    if judge is not None:
-        label = judge.label if asked.label is None else asked.label
-        labels = {other: score_labels(judge, s, label, asked.seed, show) for other, s in systems.items()}
-        notes += _label_notes(judge, labels)
-        for other, system in systems.items():
-            confusion_picture(
-                labels[other].confusion, judge.names, out / f"confusion_{_file_part(other)}.png"
-            )
-            _picture_classes(judge, system, labels[other], out / f"spectrograms_{_file_part(other)}.png")
+    labels = {} if judge is None else _judged(asked, judge, systems, out, show)
+    notes += _label_notes(judge, labels)
+    scores = None
     if references:
-        files: dict[str, Mapping[str, Path]] = {}
-        files |= {other: find_by_name(system.folder, samples.files) for other, system in systems.items()}
-        if model is not None:
-            files |= _griffin_lim(references, model, asked.seed, out, show)
+        files = {other: find_by_name(system.folder, samples.files) for other, system in systems.items()}
+        files |= {} if model is None else _griffin_lim(references, model, asked.seed, out, show)
         scores = score_vocoder(references, files, load_metrics(), asked.seed, show)
         notes += _vocoder_notes(scores, files, asked.seed)
         _picture_recordings(references, files, scores.sample_rate, out)
-    metrics = load_metrics() if scores is not None else ()
+    metrics = () if scores is None else load_metrics()
     evaluation = Evaluation(f"Results of {name}", command, facts, metrics, scores, judge, labels, notes)
     write_report(evaluation, out)
     return text(evaluation)
+
+
+def _judged(
+    asked: Comparison, judge: Judge, systems: Mapping[str, SamplesFolder], out: Path, show: bool
+) -> dict[str, LabelScores]:
+    """Returns what the judge says of each system, and draws confusions and spectrograms."""
+    label = judge.label if asked.label is None else asked.label
+    scores = {name: score_labels(judge, system, label, asked.seed, show) for name, system in systems.items()}
+    for name, system in systems.items():
+        part = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+        confusion_picture(scores[name].confusion, judge.names, out / f"confusion_{part}.png")
+        _picture_classes(judge, system, scores[name], out / f"spectrograms_{part}.png")
+    return scores
 
 
 def _others(asked: Comparison, name: str) -> dict[str, SamplesFolder]:
@@ -120,7 +123,7 @@ def _others(asked: Comparison, name: str) -> dict[str, SamplesFolder]:
 
 def _griffin_lim(
     references: Mapping[str, Path], model: Path, seed: int, out: Path, show: bool
-) -> dict[str, Mapping[str, Path]]:
+) -> dict[str, dict[str, Path]]:
     log_mel = model_mel(model)
     if log_mel is None:
         return {}
@@ -143,11 +146,11 @@ def _vocoder_notes(scores: VocoderScores, systems: Mapping[str, Mapping[str, Pat
     return notes
 
 
-def _label_notes(judge: Judge, labels: Mapping[str, LabelScores]) -> list[str]:
+def _label_notes(judge: Judge | None, labels: Mapping[str, LabelScores]) -> list[str]:
     return [
         f"{name}: {scores.resampled} samples were resampled to the judge's {judge.sample_rate} Hz."
         for name, scores in labels.items()
-        if scores.resampled
+        if judge is not None and scores.resampled
     ]
 
 
@@ -171,7 +174,3 @@ def _picture_classes(judge: Judge, samples: SamplesFolder, scores: LabelScores, 
             rows.append([waveform[0].numpy() for waveform in read])
             titles.append(name)
     spectrogram_grid(rows, titles, judge.sample_rate, path)
-
-
-def _file_part(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name)

@@ -97,6 +97,7 @@ def _vocoder_part(evaluation: Evaluation, scores: VocoderScores) -> list[str]:
             absent.append(
                 f"- {metric.name}: not measurable on any of the {files} files ({_reasons(measured)})."
             )
+    gaps = _gaps(shown, scores, files) + absent
     headings = ["system", *(_heading(metric) for metric in shown)]
     rows = [
         [name, *(_cell(systems[metric.key], files) for metric in shown)]
@@ -108,7 +109,7 @@ def _vocoder_part(evaluation: Evaluation, scores: VocoderScores) -> list[str]:
         f"{files} files, {scores.seconds:.1f} s, {scores.sample_rate} Hz. "
         "Mean over files and its 95 % bootstrap interval; ↑ higher is better, ↓ lower is better.",
         _table(headings, rows),
-        "\n".join(_gaps(shown, scores, files) + absent),
+        *(["\n".join(gaps)] if gaps else []),
         "Metrics:",
         "\n".join(definitions),
     ]

@@ -1,4 +1,4 @@
-"""F0 error: RMSE in cents of the fundamental frequency, over frames voiced in both signals.
+"""RMSE in cents of the fundamental frequency, over frames voiced in both signals.
 
 1200 log2(f_est / f_ref), every 5 ms, F0 by WORLD's DIO and StoneMask (package pyworld), no time alignment.
 """

@@ -1,4 +1,4 @@
-"""Silence level: power of the estimate where the reference is silent, relative to the reference's sound.
+"""Level of the estimate where the reference is silent (hiss), relative to the reference's sound elsewhere.
 
 Frames of 20 ms; the reference is silent in frames more than 40 dB below its loudest (the limit of STOI, Taal
 et al. 2011). 10 log10 of the estimate's mean power in the silent frames, floored at -100 dB of full scale,

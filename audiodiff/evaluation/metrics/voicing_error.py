@@ -1,4 +1,4 @@
-"""Voicing error: percent of 5 ms frames that are voiced in one signal and unvoiced in the other.
+"""Percent of 5 ms frames that are voiced in one signal and unvoiced in the other.
 
 Voiced is where WORLD's DIO and StoneMask (package pyworld) find a fundamental frequency.
 """

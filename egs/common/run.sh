@@ -1,0 +1,241 @@
+# shellcheck shell=bash
+# The stages of every recipe, once. Sourced by egs/CORPUS/TASK/run.sh, which sets
+#
+#   recipe            its own folder
+#   corpus            what `audiodiff prepare` knows
+#   experiment        a file of recipes/experiment/
+#   task              generate: sounds by label, scored by a judge; vocoder: held-out audio, scored against it
+#   label             generate: the label that the judge has to recognise
+#   archive           no: nothing to download (a corpus made on the spot)
+#   prepare_args, synthesize_args, judge_args     arrays: more arguments of stages 1, 4 and 5
+#
+# A finished stage leaves FOLDER/.done/STAGE with its arguments and the checksums of the files that it read. It
+# is skipped as long as all of these stay the same, and done again when one of them changes.
+
+usage() {
+  cat <<HELP
+${recipe#"$repository"/}/run.sh: $corpus, experiment $experiment
+
+  --stage N            first stage (default 0)
+  --stop-stage N       last stage (default 6)
+                         0 download     the public archive, checked (not with --source)
+                         1 prepare      every file checked; train, dev and test manifests
+                         2 statistics   what the model normalises by
+                         3 train        goes on where an interrupted run stopped
+                         4 synthesize   wav files and spectrograms
+                         5 evaluate     metrics.json and RESULTS.md
+                         6 pack         model and results in one tar file
+  --source DIR         the corpus, where you have it already
+  --data DIR           prepared corpus (default ${recipe%/*}/data)
+  --exp DIR            model, samples and results (default $recipe/exp/EXPERIMENT)
+  --experiment NAME    another file of recipes/experiment/ for this corpus
+  --seed N             of training, sampling and scoring (default 0)
+  --ngpu N             GPUs to train on; 0: none (default 1 where nvidia-smi finds one, else 0)
+  --launch CMD         put before each command of stages 2 to 5, for clusters ("srun --gres=gpu:1")
+  --prepare-args ARGS, --synthesize-args ARGS, --judge-args ARGS
+                       more arguments of the commands of stages 0 and 1, 4, 5 ("--count 2 --steps 50")
+  key=value            changes the recipe (Hydra): size=tiny training.updates=100
+
+A finished stage is skipped until its arguments or inputs change. A run that was trained with other arguments
+is kept in EXP/before-1, before-2, ...; remove .done/STAGE in the data or experiment folder to repeat a stage.
+HELP
+}
+
+say() { printf '%s\n' "$*"; }
+die() {
+  printf 'run.sh: %s\n' "$*" >&2
+  exit 2
+}
+absolute() { case $1 in /*) printf '%s' "$1" ;; *) printf '%s/%s' "$PWD" "$1" ;; esac; }
+quoted() { printf "'%s'" "${1//\'/\\\'}"; } # a path as a Hydra value
+number() { [[ $2 =~ ^(0|[1-9][0-9]*)$ ]] || die "$1: got '$2', expected a whole number"; }
+
+# key TEXT... -- FILE...: one line per argument, without the folders' own places, and one per input's checksum.
+key() {
+  while [[ $1 != -- ]]; do
+    set -- "${1//"$exp"/EXP}" "${@:2}"
+    printf '%s\n' "${1//"$data"/DATA}"
+    shift
+  done
+  shift
+  local file
+  for file; do
+    if [[ -f $file ]]; then printf '%s %s\n' "${file##*/}" "$(cksum <"$file")"; else printf '%s absent\n' "${file##*/}"; fi
+  done
+}
+
+# begin NUMBER NAME FOLDER PRODUCT KEY: whether to do a stage now. Sets `changed` if it was begun with another key.
+begin() {
+  (($1 >= first && $1 <= last)) || return 1
+  local mark=$3/.done/$1_$2 before=
+  if [[ -f $mark ]]; then before=$(<"$mark"); elif [[ -f $mark.begun ]]; then before=$(<"$mark.begun"); fi
+  if [[ -f $mark && -e $4 && $before == "$5" ]]; then
+    say "stage $1 $2: done already, skipped"
+    return 1
+  fi
+  changed=no
+  if [[ -n $before && $before != "$5" ]]; then
+    changed=yes
+    say "stage $1 $2: changed since the last time (< before, > now), done again"
+    diff <(say "$before") <(say "$5") | grep '^[<>]' | sed 's/^/  /' || true
+  else
+    say "stage $1 $2"
+  fi
+  mkdir -p "$3/.done" && printf '%s\n' "$5" >"$mark.begun" && rm -f "$mark" || die "$3 cannot be written"
+  current=$mark
+}
+finish() { mv "$current.begun" "$current"; }
+
+# run ARGS...: the command line audiodiff, shown; launched ARGS...: the same behind --launch.
+run() {
+  printf '+ audiodiff%s\n' "$(printf ' %q' "$@")"
+  "$audiodiff" "$@"
+}
+launched() {
+  printf '+ audiodiff%s\n' "$(printf ' %q' "$@")"
+  if [[ $1 == train ]] && ((ngpu > 1)); then
+    set -- "$(dirname "$audiodiff")/torchrun" --standalone --nproc-per-node "$ngpu" --no-python "$audiodiff" "$@"
+  else
+    set -- "$audiodiff" "$@"
+  fi
+  ${launch[@]+"${launch[@]}"} "$@"
+}
+
+# What is left of a run that was trained with other arguments is kept, out of the way.
+set_aside() {
+  local n=1 part parts=()
+  for part in model checkpoints log; do
+    if [[ -e $exp/$part ]]; then parts+=("$exp/$part"); fi
+  done
+  if ((${#parts[@]} == 0)); then return; fi
+  while [[ -e $exp/before-$n ]]; do n=$((n + 1)); done
+  mkdir "$exp/before-$n"
+  mv "${parts[@]}" "$exp/before-$n/"
+  say "  the run before is kept in $exp/before-$n"
+}
+
+: "${recipe:?}" "${corpus:?}" "${experiment:?}" "${task:?}"
+repository=$(cd "$recipe/../../.." && pwd)
+first=0 last=6 source_dir='' data=${recipe%/*}/data exp='' seed=0 launch=() overrides=()
+ngpu=$(if nvidia-smi -L >/dev/null 2>&1; then echo 1; else echo 0; fi)
+prepare_args=(${prepare_args[@]+"${prepare_args[@]}"})
+synthesize_args=(${synthesize_args[@]+"${synthesize_args[@]}"})
+judge_args=(${judge_args[@]+"${judge_args[@]}"})
+while (($#)); do
+  case $1 in
+    -h | --help) usage && exit 0 ;;
+    --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" && continue ;;
+    -*) (($# > 1)) || die "$1: expected a value after it, or an unknown flag (see --help)" ;;
+    data_dir=* | out=* | experiment=*) die "$1: say it with --data, --exp or --experiment" ;;
+    *=*) overrides+=("$1") && shift && continue ;;
+    *) die "unknown argument '$1' (see --help)" ;;
+  esac
+  case $1 in
+    --stage) first=$2 ;;
+    --stop-stage) last=$2 ;;
+    --source) source_dir=$(absolute "$2") ;;
+    --data) data=$(absolute "$2") ;;
+    --exp) exp=$(absolute "$2") ;;
+    --experiment) experiment=$2 ;;
+    --seed) seed=$2 ;;
+    --ngpu) ngpu=$2 ;;
+    --launch) read -r -a launch <<<"$2" ;;
+    --prepare-args) read -r -a more <<<"$2" && prepare_args+=(${more[@]+"${more[@]}"}) ;;
+    --synthesize-args) read -r -a more <<<"$2" && synthesize_args+=(${more[@]+"${more[@]}"}) ;;
+    --judge-args) read -r -a more <<<"$2" && judge_args+=(${more[@]+"${more[@]}"}) ;;
+    *) die "unknown flag '$1' (see --help)" ;;
+  esac
+  shift 2
+done
+number --stage "$first" && number --stop-stage "$last" && number --seed "$seed" && number --ngpu "$ngpu"
+exp=${exp:-$recipe/exp/$experiment}
+audiodiff=$(command -v "${AUDIODIFF:-audiodiff}" || command -v "${AUDIODIFF:-$repository/.venv/bin/audiodiff}") ||
+  die "${AUDIODIFF:-audiodiff} is not installed: run 'make setup' in $repository, or set AUDIODIFF"
+device=cpu
+if ((ngpu > 0)); then device=cuda; else export CUDA_VISIBLE_DEVICES=''; fi
+manifests=("$data/train.jsonl.gz" "$data/dev.jsonl.gz" "$data/test.jsonl.gz")
+
+# 0 and 1: without --source, a corpus that was prepared here from a folder stays as it is.
+prepare=(prepare "$corpus" --out "$data" ${prepare_args[@]+"${prepare_args[@]}"})
+if [[ -n $source_dir ]]; then
+  prepare+=(--source "$source_dir")
+elif [[ ${archive:-yes} == yes && ! -d $data/download && -f ${manifests[0]} ]]; then
+  if ((first < 2)); then say "stages 0 and 1: $data is prepared already, skipped"; fi
+  prepare=()
+elif [[ ${archive:-yes} == yes ]]; then
+  prepare+=(--download)
+  if begin 0 download "$data" "$data/download" "$(key "${prepare[@]}" --)"; then
+    run "${prepare[@]}"
+    finish
+  fi
+fi
+if ((${#prepare[@]})) && begin 1 prepare "$data" "${manifests[2]}" "$(key "${prepare[@]}" --)"; then
+  run "${prepare[@]}"
+  finish
+fi
+
+# 2 and 3: the recipe with the user's changes.
+hydra=("experiment=$experiment" "training.seed=$seed" ${overrides[@]+"${overrides[@]}"})
+places=("data_dir=$(quoted "$data")" "out=$(quoted "$exp")")
+if begin 2 statistics "$exp" "$exp/statistics.json" "$(key "${hydra[@]}" -- "${manifests[0]}")"; then
+  rm -f "$exp/statistics.json"
+  launched statistics "${hydra[@]}" "${places[@]}"
+  finish
+fi
+processes=$((ngpu > 1 ? ngpu : 1))
+weights=$exp/model/model.safetensors
+if begin 3 train "$exp" "$weights" \
+  "$(key "${hydra[@]}" "processes=$processes" -- "${manifests[@]:0:2}" "$exp/statistics.json")"; then
+  if [[ $changed == yes ]]; then set_aside; fi
+  launched train "${hydra[@]}" "${places[@]}"
+  finish
+fi
+
+# 4: what the trained model makes; for sounds by label also what the same network makes before training.
+samples=$exp/samples untrained=$exp/untrained
+synthesize_args+=(--seed "$seed")
+if [[ $task == generate ]]; then
+  if begin 4 synthesize "$exp" "$samples/samples.json" "$(key synthesize "${synthesize_args[@]}" -- "$weights")"; then
+    rm -rf "$samples" "$untrained"
+    launched synthesize "$exp" --out "$samples" --device "$device" "${synthesize_args[@]}"
+    launched train "${hydra[@]}" training.updates=0 "${places[0]}" "out=$(quoted "$untrained")"
+    launched synthesize "$untrained" --out "$untrained/samples" --device "$device" "${synthesize_args[@]}"
+    finish
+  fi
+elif begin 4 synthesize "$exp" "$samples/samples.json" \
+  "$(key vocode "${synthesize_args[@]}" -- "$weights" "${manifests[2]}")"; then
+  rm -rf "$samples"
+  launched vocode "$exp" "${manifests[2]}" --out "$samples" --device "$device" "${synthesize_args[@]}"
+  finish
+fi
+
+# 5: the judge belongs to the corpus, the scores to the experiment.
+evaluate=(evaluate "$samples" --model "$exp/model" --out "$exp/results" --seed "$seed")
+inputs=("$weights" "$samples/samples.json")
+if [[ $task == generate ]]; then
+  judge=$data/judge_$label
+  if begin 5 judge "$data" "$judge" "$(key "$label" ${judge_args[@]+"${judge_args[@]}"} -- "${manifests[@]}")"; then
+    launched judge "$data" --label "$label" --out "$judge" ${judge_args[@]+"${judge_args[@]}"}
+    finish
+  fi
+  evaluate+=(--judge "$judge" --label "$label" --system "untrained=$untrained/samples")
+  inputs+=("$judge/config.json" "$untrained/samples/samples.json")
+fi
+if begin 5 evaluate "$exp" "$exp/results/RESULTS.md" "$(key "${evaluate[@]}" -- "${inputs[@]}")"; then
+  rm -rf "$exp/results"
+  launched "${evaluate[@]}"
+  finish
+fi
+
+pack=$exp/$experiment.tar
+contents=(model results/RESULTS.md results/metrics.json)
+if begin 6 pack "$exp" "$pack" "$(key "${contents[@]}" -- "$weights" "$exp/results/metrics.json")"; then
+  tar -cf "$pack.part" -C "$exp" "${contents[@]}"
+  mv "$pack.part" "$pack"
+  finish
+fi
+
+for found in "$samples/spectrograms.png" "$exp/results/RESULTS.md" "$pack"; do
+  if [[ -e $found ]]; then say "$found"; fi
+done
+if ((last > 1)); then say "all of it is in $exp"; else say "the prepared corpus is in $data"; fi

@@ -1,0 +1,176 @@
+"""Every recipe composes, builds at size=tiny, saves, loads, takes a training step and makes sound."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from torch import Tensor
+
+from audiodiff.cli.train import check_overrides, recipe_of
+from audiodiff.diffusion.samplers import Sampler
+from audiodiff.diffusion.times import UniformGrid
+from audiodiff.errors import InputError
+from audiodiff.model import AudioDiffusion, build, instantiate, load
+from audiodiff.recipes_folder import recipes_folder
+from audiodiff.training.loop import TrainingStep
+from audiodiff.training.optimization import build_optimizer
+from audiodiff.types import Batch
+
+SECONDS = 0.1
+
+
+def names(group: str) -> list[str]:
+    found = sorted(file.stem for file in (recipes_folder() / group).glob("*.yaml"))
+    assert found, f"no recipes in {group}/"
+    return found
+
+
+EXPERIMENTS = [[f"experiment={name}", "size=tiny"] for name in names("experiment")]
+# Parts are put together on the smallest corpus; its mel has a hop of 64 samples.
+COMBINATIONS = [
+    ["experiment=mini", "size=tiny", "features=mel_8k40", f"model={model}", f"conditioner={conditioner}",
+     f"schedule={schedule}", *(["upsample_factors=[8,8]"] if model == "wavenet" else [])]
+    for model, conditioner, schedule in itertools.product(names("model"), names("conditioner"), names("schedule"))
+]  # fmt: skip
+
+
+def composed(overrides: list[str]) -> dict[str, Any]:
+    check_overrides(overrides)
+    with initialize_config_dir(str(recipes_folder()), version_base="1.3"):
+        return recipe_of(compose("train", overrides))
+
+
+def random_batch(recipe: dict[str, Any]) -> Batch:
+    """Two items of different lengths with labels, in the recipe's own rate and channels."""
+    data = recipe["data"]
+    longest = round(SECONDS * data["sample_rate"])
+    lengths = torch.tensor([longest, 2 * longest // 3])
+    generator = torch.Generator().manual_seed(0)
+    waveform = torch.randn(2, data["channels"], longest, generator=generator) / 4
+    waveform[1, :, lengths[1] :] = 0
+    labels = {name: (values[0], values[-1]) for name, values in data["labels"].items()}
+    return Batch(waveform, lengths, labels, ids=("first", "last"))
+
+
+def built(recipe: dict[str, Any]) -> AudioDiffusion:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return build(recipe)
+
+
+def trained_losses(recipe: dict[str, Any], model: AudioDiffusion, updates: int) -> list[Tensor]:
+    """Losses [B] of a few updates of the recipe's own objective and optimizer, with finite gradients."""
+    step = TrainingStep(model, instantiate(recipe["objective"]), instantiate(recipe["times"]))
+    optimizer = build_optimizer(recipe["optimizer"], model, torch.device("cpu"))
+    losses = []
+    for _ in range(updates):
+        loss = step(random_batch(recipe), torch.Generator().manual_seed(7))
+        losses.append(loss.detach())
+        optimizer.zero_grad()
+        loss.mean().backward()
+        for name, parameter in model.named_parameters():
+            assert parameter.grad is not None, f"no gradient reaches {name}"
+            assert bool(parameter.grad.isfinite().all()), name
+        optimizer.step()
+    return losses
+
+
+def assert_trains_and_makes_sound(recipe: dict[str, Any]) -> None:
+    model = built(recipe)
+    losses = trained_losses(recipe, model, 4)
+    assert losses[0].shape == (2,)
+    assert bool(torch.stack(losses).isfinite().all())
+    assert float(losses[-1].mean()) < float(losses[0].mean())  # same batch, times and noise each time
+    sampler: Sampler = instantiate(recipe["sampler"])
+    batch = random_batch(recipe)
+    waveforms = model.eval().synthesize(
+        batch, replace(sampler, grid=UniformGrid(2)), 0, guidance=recipe["guidance"]
+    )
+    for waveform, length in zip(waveforms, batch.lengths.tolist(), strict=True):
+        assert waveform.shape == (recipe["data"]["channels"], length)
+        assert bool(waveform.isfinite().all())
+        assert float(waveform.abs().max()) > 0
+
+
+@pytest.mark.parametrize("overrides", EXPERIMENTS, ids=lambda given: given[0])
+def test_experiment_trains_and_makes_sound(overrides: list[str]) -> None:
+    assert_trains_and_makes_sound(composed(overrides))
+
+
+@pytest.mark.parametrize("overrides", COMBINATIONS, ids=lambda given: " ".join(given[3:6]))
+def test_every_model_takes_every_conditioner_and_schedule(overrides: list[str]) -> None:
+    assert_trains_and_makes_sound(composed(overrides))
+
+
+@pytest.mark.parametrize("overrides", EXPERIMENTS, ids=lambda given: given[0])
+def test_experiment_is_rebuilt_from_what_it_saved(overrides: list[str], tmp_path: Path) -> None:
+    recipe = composed(overrides)
+    model = built(recipe)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(parameter.numel()))
+    model.save(tmp_path / "model", recipe, {}, "")
+    again = load(tmp_path)
+    assert again.recipe == recipe
+    assert again.state_dict().keys() == model.state_dict().keys()
+    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", names("experiment"))
+def test_experiment_says_its_own_name_and_composes_at_its_own_size(name: str) -> None:
+    recipe = composed([f"experiment={name}"])
+    assert recipe["experiment"] == name
+    assert not {"data_dir", "out", "sizes"} & set(recipe), "paths and tables do not belong in a saved recipe"
+    assert recipe["data"]["licence"]
+
+
+@pytest.mark.parametrize("name", names("sampler"))
+def test_sampler_recipe_gives_times_that_fall_to_zero(name: str) -> None:
+    recipe = composed(["experiment=mini", "size=tiny", "schedule=diffwave_base", f"sampler={name}"])
+    sampler: Sampler = instantiate(recipe["sampler"])
+    times = sampler.grid(built(recipe).denoiser.schedule)
+    assert float(times[-1]) == 0
+    assert bool((times.diff() < 0).all())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["experiment=mini", "model.denoiser.network.widht=3"], r"full_key: model\.denoiser\.network\.widht"),
+        (["experiment=mini", "training.updats=3"], r"full_key: training\.updats"),
+        (["experiment=mini", "size=huge"], r"sizes\.huge\.width.* full_key: model\.denoiser\.network\.width"),
+        (["experiment=mini", "conditioner=mel"], "'features' not found full_key: conditioner.log_mel"),
+        (["experiment=mini", "model=unet"], "Could not find 'model/unet' Available options in 'model': convnext"),
+        (["experiment=nothing"], "Could not find 'experiment/nothing' Available options"),
+        ([], "You must specify 'experiment'"),
+        (["experiment"], "missing EQUAL"),
+    ],
+)
+def test_a_mistake_in_the_overrides_is_named_with_its_full_path(overrides: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_overrides(overrides)
+
+
+def test_an_argument_that_a_part_does_not_have_is_named_with_its_full_path() -> None:
+    recipe = composed(["experiment=mini", "size=tiny", "+model.denoiser.network.widht=3"])
+    with pytest.raises(InputError, match=r"unexpected keyword argument 'widht'.* full_key: denoiser\.network"):
+        build(recipe)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["experiment=fsdd_vocoder", "features=hifigan_22k80"],  # a mel of 22 kHz for audio of 8 kHz
+        ["experiment=fsdd_vocoder", "model=wavenet"],  # a mel every 64 samples, upsampled by 256
+        ["experiment=fsdd_vocoder", "frames={hop_length: 128, n_fft: 256}"],
+    ],
+    ids=" ".join,
+)
+def test_a_mel_that_does_not_fit_the_model_is_refused(overrides: list[str]) -> None:
+    with pytest.raises(InputError, match="choose features, data and hop to match"):
+        build(composed([*overrides, "size=tiny"]))
