@@ -13,7 +13,7 @@ STAMP := $(VENV)/.installed-$(firstword $(shell cksum < pyproject.toml))
 .PHONY: help setup demo test lint
 
 help:
-	@sed -n '/^\#/!q; s/^\# \{0,1\}//p' Makefile
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
 setup: $(STAMP)
 

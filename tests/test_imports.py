@@ -22,14 +22,14 @@ MIDDLE = {"diffusion", "audio", "networks", "conditioning", "data"}
 UPPER = {"synthesis", "training", "evaluation", "interop"}
 # Part of the package -> what it may import besides itself; "audio.mel" allows that module alone.
 ALLOWED: dict[str, set[str]] = {
-    **{part: BASE for part in BASE},
+    **{part: BASE for part in (*BASE, "progress")},
     **{part: BASE for part in MIDDLE},
     "conditioning": BASE | {"audio.mel"},
     "data": BASE | {"audio.io"},
     "model": BASE | MIDDLE,
-    **{part: BASE | MIDDLE | {"model"} for part in UPPER},
-    "evaluation": BASE | MIDDLE | {"model", "synthesis"},
-    "cli": BASE | MIDDLE | UPPER | {"model"},
+    **{part: BASE | MIDDLE | {"model", "progress"} for part in UPPER},
+    "evaluation": BASE | MIDDLE | {"model", "progress", "synthesis"},
+    "cli": BASE | MIDDLE | UPPER | {"model", "progress"},
 }
 # The mathematics and the layers know tensors and nothing else.
 TENSORS_ONLY = {"diffusion", "networks", "conditioning"}

@@ -14,6 +14,7 @@ from rich.progress import Progress, TaskID
 
 from audiodiff.errors import InputError
 from audiodiff.model import FACTS, AudioDiffusion, find_model
+from audiodiff.progress import progress_bar
 from audiodiff.synthesis.samples import Sample, draw_samples, write_record, write_sample
 from audiodiff.synthesis.sampling import SamplerChoice, choose_sampler, describe
 from audiodiff.types import Batch
@@ -109,7 +110,7 @@ def generate(model: AudioDiffusion, source: Path, request: Request, out: Path, c
     guidance = model.recipe["guidance"] if request.guidance is None else request.guidance
     samples: list[Sample] = []
     pictured: dict[str, list[torch.Tensor]] = {}
-    with Progress(transient=True) as progress:
+    with progress_bar() as progress:
         task = progress.add_task("synthesize", total=len(request.labels))
         for first in range(0, len(request.labels), request.batch):
             labels = request.labels[first : first + request.batch]

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.progress import Progress
 from torch import Tensor
 
 from audiodiff.audio import io
 from audiodiff.errors import InputError
+from audiodiff.progress import progress_bar
 from audiodiff.synthesis.samples import Sample, draw_samples, write_record, write_sample
 from audiodiff.synthesis.sampling import describe
 from audiodiff.synthesis.vocoder import Vocoder
@@ -66,7 +66,7 @@ def vocode_files(
     names = _names(files)
     samples: list[Sample] = []
     pictured: dict[str, list[Tensor]] = {}
-    with Progress(transient=True) as progress:
+    with progress_bar() as progress:
         task = progress.add_task("vocode", total=len(files))
         for file, name in zip(files, names, strict=True):
             read = read_source(vocoder, file)

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from torch import Tensor
 
-from audiodiff.cli.train import check_overrides, recipe_of
+from audiodiff.cli.train import check_overrides
 from audiodiff.diffusion.samplers import Sampler
 from audiodiff.diffusion.times import UniformGrid
 from audiodiff.errors import InputError
@@ -21,6 +20,7 @@ from audiodiff.recipes_folder import recipes_folder
 from audiodiff.training.loop import TrainingStep
 from audiodiff.training.optimization import build_optimizer
 from audiodiff.types import Batch
+from tests.tiny import recipe_from
 
 SECONDS = 0.1
 
@@ -42,8 +42,7 @@ COMBINATIONS = [
 
 def composed(overrides: list[str]) -> dict[str, Any]:
     check_overrides(overrides)
-    with initialize_config_dir(str(recipes_folder()), version_base="1.3"):
-        return recipe_of(compose("train", overrides))
+    return recipe_from(*overrides)
 
 
 def random_batch(recipe: dict[str, Any]) -> Batch:
@@ -145,7 +144,10 @@ def test_sampler_recipe_gives_times_that_fall_to_zero(name: str) -> None:
         (["experiment=mini", "training.updats=3"], r"full_key: training\.updats"),
         (["experiment=mini", "size=huge"], r"sizes\.huge\.width.* full_key: model\.denoiser\.network\.width"),
         (["experiment=mini", "conditioner=mel"], "'features' not found full_key: conditioner.log_mel"),
-        (["experiment=mini", "model=unet"], "Could not find 'model/unet' Available options in 'model': convnext"),
+        (
+            ["experiment=mini", "model=unet"],
+            "Could not find 'model/unet' Available options in 'model': convnext",
+        ),
         (["experiment=nothing"], "Could not find 'experiment/nothing' Available options"),
         ([], "You must specify 'experiment'"),
         (["experiment"], "missing EQUAL"),
@@ -158,7 +160,9 @@ def test_a_mistake_in_the_overrides_is_named_with_its_full_path(overrides: list[
 
 def test_an_argument_that_a_part_does_not_have_is_named_with_its_full_path() -> None:
     recipe = composed(["experiment=mini", "size=tiny", "+model.denoiser.network.widht=3"])
-    with pytest.raises(InputError, match=r"unexpected keyword argument 'widht'.* full_key: denoiser\.network"):
+    with pytest.raises(
+        InputError, match=r"unexpected keyword argument 'widht'.* full_key: denoiser\.network"
+    ):
         build(recipe)
 
 

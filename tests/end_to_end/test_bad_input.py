@@ -165,19 +165,17 @@ def test_unknown_experiment_key_and_missing_data_are_refused(refuse, tmp_path: P
     assert not (tmp_path / "run" / "model").exists()
 
 
-def test_corpus_at_another_rate_says_how_to_convert_it(
-    refuse, mini_corpus: Path, tmp_path: Path
-) -> None:
+def test_corpus_at_another_rate_says_how_to_convert_it(refuse, mini_corpus: Path, tmp_path: Path) -> None:
     line = refuse(
         "train", "experiment=mini", "data.sample_rate=16000", f"data_dir={mini_corpus}", f"out={tmp_path}"
     )
     assert "--sample-rate 16000" in line
 
 
-def test_corpus_without_the_label_of_the_recipe_is_refused(
-    refuse, mini_corpus: Path, tmp_path: Path
-) -> None:
-    line = refuse("train", "experiment=fsdd_digits", "size=tiny", f"data_dir={mini_corpus}", f"out={tmp_path}")
+def test_corpus_without_the_label_of_the_recipe_is_refused(refuse, mini_corpus: Path, tmp_path: Path) -> None:
+    line = refuse(
+        "train", "experiment=fsdd_digits", "size=tiny", f"data_dir={mini_corpus}", f"out={tmp_path}"
+    )
     assert "digit" in line
 
 

@@ -38,9 +38,7 @@ def denoiser(answer: Tensor) -> Denoiser:
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("condition", [Condition(), Condition(frames=torch.tensor([20, 3, 1, 7]))])
-def test_loss_is_zero_for_a_network_that_names_the_noise(
-    objective: Objective, condition: Condition
-) -> None:
+def test_loss_is_zero_for_a_network_that_names_the_noise(objective: Objective, condition: Condition) -> None:
     loss = objective(denoiser(NOISE), CLEAN, condition, NOISE, T)
     assert loss.shape == (4,)
     assert float(loss.detach().max()) < 1e-9

@@ -83,7 +83,7 @@ def test_epsilon_target_is_the_noise_to_the_last_float32_digit_also_at_tiny_sigm
 
 
 def test_epsilon_network_output_is_the_noise_that_the_clean_estimate_leaves_in_x() -> None:
-    clean, output = draw()
+    output, _ = draw()
     x_t = diffuse(SCHEDULE, *draw(), T)
     denoiser = Denoiser(Told(output), SCHEDULE, epsilon, StepIndex())
     found = epsilon_from_clean(SCHEDULE, x_t, denoiser(x_t, T, Condition()), T)

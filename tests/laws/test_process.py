@@ -108,7 +108,9 @@ def test_score_from_the_expected_clean_signal_is_the_gradient_of_log_density() -
     log_density = torch.distributions.Normal(alpha * mean, variance.sqrt()).log_prob(x_t).sum()
     (gradient,) = torch.autograd.grad(log_density, x_t)
     expected_clean = mean + std**2 * alpha / variance * (x_t - alpha * mean)
-    torch.testing.assert_close(score_from_clean(table, x_t, expected_clean, t), gradient, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        score_from_clean(table, x_t, expected_clean, t), gradient, rtol=1e-9, atol=1e-9
+    )
 
 
 def test_one_time_for_all_items_equals_that_time_for_each() -> None:

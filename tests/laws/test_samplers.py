@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -67,7 +68,7 @@ def error_of_ddim(steps: int, grid: Callable[[int], Grid]) -> float:
 @pytest.mark.parametrize("grid", [UniformGrid, LogSnrGrid])
 def test_ddim_converges_to_the_probability_flow_with_first_order(grid: Callable[[int], Grid]) -> None:
     errors = [error_of_ddim(steps, grid) for steps in (100, 200, 400)]
-    for coarse, fine in zip(errors, errors[1:], strict=False):
+    for coarse, fine in pairwise(errors):
         assert 1.8 < coarse / fine < 2.2
     assert errors[-1] < 0.02
 

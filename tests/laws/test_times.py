@@ -27,7 +27,13 @@ from audiodiff.errors import InputError
 
 BASE, LARGE = linear(1e-4, 0.05, 50), linear(1e-4, 0.02, 200)
 FASTDIFF = linear(1e-6, 0.01, 1000)
-TABLE_OF = {"diffwave-base": BASE, "diffwave-large": LARGE, "priorgrad": BASE, "fastdiff": FASTDIFF, "bddm": LARGE}
+TABLE_OF = {
+    "diffwave-base": BASE,
+    "diffwave-large": LARGE,
+    "priorgrad": BASE,
+    "fastdiff": FASTDIFF,
+    "bddm": LARGE,
+}
 # Steps counted from 0 on the model's own table, computed by hand from the published betas (Kong et al. 2021,
 # appendix B: t + (sqrt(abar_t) - sqrt(abar_s)) / (sqrt(abar_t) - sqrt(abar_t+1))), first row next to the signal.
 ALIGNED = {
@@ -107,7 +113,7 @@ def test_a_level_noisier_than_the_table_becomes_its_last_row_with_a_warning() ->
 
 
 def test_two_levels_noisier_than_the_table_are_refused() -> None:
-    with pytest.raises(InputError, match="2 of its 6 levels are noisier than the last row of .* 10"):
+    with pytest.raises(InputError, match=r"2 of its 6 levels are noisier than the last row of .* 10"):
         published_grid("diffwave-base-6")(BetaTable([1e-2] * 10))
 
 

@@ -38,7 +38,9 @@ class Times:
 
 def mixture(arrays: Mapping[str, np.ndarray], schedule: NoiseSchedule) -> Denoise:
     """The expected clean signal for data from the fixture's mixture of isotropic Gaussians."""
-    weights, means, stds = (torch.from_numpy(arrays[f"gmm_{name}"]).double() for name in ("weights", "means", "stds"))
+    weights, means, stds = (
+        torch.from_numpy(arrays[f"gmm_{name}"]).double() for name in ("weights", "means", "stds")
+    )
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
         alpha, sigma = schedule.alpha(t), schedule.sigma(t)
@@ -98,7 +100,11 @@ def assert_same_walk(
 
     start = torch.from_numpy(states[0]).double()[..., None]
     Sampler(step, Times(rows))(
-        denoise, schedule, start, lambda number: torch.from_numpy(noise[number - 1])[..., None].double(), remember
+        denoise,
+        schedule,
+        start,
+        lambda number: torch.from_numpy(noise[number - 1])[..., None].double(),
+        remember,
     )
     found, expected = torch.stack(visited)[..., 0], torch.from_numpy(states[1:]).double()
     error = float((found - expected).abs().max())
