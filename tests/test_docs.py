@@ -29,8 +29,8 @@ from audiodiff.diffusion.process import diffuse
 from audiodiff.diffusion.samplers import DDIM, Sampler
 from audiodiff.diffusion.schedules import linear
 from audiodiff.diffusion.times import UniformGrid
-from audiodiff.model import build
 from audiodiff.types import Condition
+from tests.tiny import save_random_model
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = [ROOT / "README.md", *sorted(ROOT.glob("egs/*/*/README.md"))]
@@ -148,19 +148,13 @@ def test_every_file_in_the_tree_of_the_architecture_page_exists() -> None:
         above[depth:] = [names[0]]
 
 
-def tiny_model(experiment: str, folder: Path) -> None:
-    """Saves an untrained model where the page says that a trained one is."""
-    with initialize_config_dir(str(ROOT / "recipes"), version_base="1.3"):
-        recipe = recipe_of(compose("train", [f"experiment={experiment}", "size=tiny"]))
-    model = build(recipe)
-    folder.parent.mkdir(parents=True)
-    model.save(folder, recipe, {}, "")
-
-
 def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    tiny_model("fsdd_digits", tmp_path / "egs/fsdd/digits/exp/fsdd_digits")
-    tiny_model("fsdd_vocoder", tmp_path / "egs/fsdd/vocoder/exp/fsdd_vocoder")
+    for task, experiment in (("digits", "fsdd_digits"), ("vocoder", "fsdd_vocoder")):
+        folder = (
+            tmp_path / "egs" / "fsdd" / task / "exp" / experiment
+        )  # where the recipe leaves a trained one
+        save_random_model(folder, f"experiment={experiment}", "size=tiny")
     noise = torch.randn(1, 8000, generator=torch.Generator().manual_seed(0)) / 8
     io.write(tmp_path / "recording.wav", noise, 8000)
     generation, vocoding = blocks(ROOT / "README.md", "python run")
