@@ -17,7 +17,7 @@ MODULES = {
     ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): file
     for file in PACKAGE.rglob("*.py")
 }
-BASE = {"", "types", "errors", "files", "recipes_folder"}
+BASE = {"", "types", "errors", "files", "progress", "recipes_folder"}
 MIDDLE = {"diffusion", "audio", "networks", "conditioning", "data"}
 UPPER = {"synthesis", "training", "evaluation", "interop"}
 # Part of the package -> what it may import besides itself; "audio.mel" allows that module alone.

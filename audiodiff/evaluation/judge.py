@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from audiodiff.audio.mel import LogMel
 from audiodiff.errors import InputError
-from audiodiff.model import writing_folder
+from audiodiff.files import writing_folder
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 WIDTH = 32  # channels of the first layer

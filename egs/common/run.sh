@@ -84,7 +84,23 @@ begin() {
   mkdir -p "$3/.done" && printf '%s\n' "$5" >"$mark.begun" && rm -f "$mark" || die "$3 cannot be written"
   current=$mark
 }
-finish() { mv "$current.begun" "$current"; }
+finish() {
+  mv "$current.begun" "$current"
+  if ((${#retired[@]})); then rm -rf "${retired[@]}"; fi
+  retired=()
+}
+
+# retire FOLDER...: what a stage made before, removed when it has finished again.
+retire() {
+  local part
+  for part; do
+    if [[ -e $part ]]; then
+      rm -rf "$part.old"
+      mv "$part" "$part.old"
+      retired+=("$part.old")
+    fi
+  done
+}
 
 # run ARGS...: the command line audiodiff, shown; launched ARGS...: the same behind --launch.
 run() {
@@ -116,7 +132,7 @@ set_aside() {
 
 : "${recipe:?}" "${corpus:?}" "${experiment:?}" "${task:?}"
 repository=$(cd "$recipe/../../.." && pwd)
-first=0 last=6 source_dir='' data=${recipe%/*}/data exp='' seed=0 launch=() overrides=()
+first=0 last=6 retired=() source_dir='' data=${recipe%/*}/data exp='' seed=0 launch=() overrides=()
 ngpu=$(if nvidia-smi -L >/dev/null 2>&1; then echo 1; else echo 0; fi)
 prepare_args=(${prepare_args[@]+"${prepare_args[@]}"})
 synthesize_args=(${synthesize_args[@]+"${synthesize_args[@]}"})
@@ -196,7 +212,7 @@ samples=$exp/samples untrained=$exp/untrained
 synthesize_args+=(--seed "$seed")
 if [[ $task == generate ]]; then
   if begin 4 synthesize "$exp" "$samples/samples.json" "$(key synthesize "${synthesize_args[@]}" -- "$weights")"; then
-    rm -rf "$samples" "$untrained"
+    retire "$samples" "$untrained"
     launched synthesize "$exp" --out "$samples" --device "$device" "${synthesize_args[@]}"
     launched train "${hydra[@]}" training.updates=0 "${places[0]}" "out=$(quoted "$untrained")"
     launched synthesize "$untrained" --out "$untrained/samples" --device "$device" "${synthesize_args[@]}"
@@ -204,7 +220,7 @@ if [[ $task == generate ]]; then
   fi
 elif begin 4 synthesize "$exp" "$samples/samples.json" \
   "$(key vocode "${synthesize_args[@]}" -- "$weights" "${manifests[2]}")"; then
-  rm -rf "$samples"
+  retire "$samples"
   launched vocode "$exp" "${manifests[2]}" --out "$samples" --device "$device" "${synthesize_args[@]}"
   finish
 fi
@@ -222,7 +238,7 @@ if [[ $task == generate ]]; then
   inputs+=("$judge/config.json" "$untrained/samples/samples.json")
 fi
 if begin 5 evaluate "$exp" "$exp/results/RESULTS.md" "$(key "${evaluate[@]}" -- "${inputs[@]}")"; then
-  rm -rf "$exp/results"
+  retire "$exp/results"
   launched "${evaluate[@]}"
   finish
 fi
@@ -230,6 +246,7 @@ fi
 pack=$exp/$experiment.tar
 contents=(model results/RESULTS.md results/metrics.json)
 if begin 6 pack "$exp" "$pack" "$(key "${contents[@]}" -- "$weights" "$exp/results/metrics.json")"; then
+  for part in "${contents[@]}"; do [[ -e $exp/$part ]] || die "stage 6: $exp/$part is not there; run stages 3 to 5"; done
   tar -cf "$pack.part" -C "$exp" "${contents[@]}"
   mv "$pack.part" "$pack"
   finish

@@ -89,8 +89,6 @@ def test_a_second_run_skips_every_stage_and_touches_nothing(finished: Path) -> N
 
 def test_a_changed_sampling_argument_repeats_synthesis_alone(finished: Path) -> None:
     weights = (finished / "exp" / "model" / "model.safetensors").stat().st_mtime_ns
-    changed = run(MINI, finished, *TINY, "--synthesize-args", "--label a", "--stop-stage", "4")
-    assert changed.code == 2, "a sound that is both fixed and each of its values is refused"
     changed = run(MINI, finished, *TINY, "--synthesize-args", "--steps 1", "--stop-stage", "4")
     assert changed.code == 0, changed.err
     assert stages_of(changed, ": done already, skipped") == STAGES[:3]
