@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+
+Item = TypeVar("Item")
 
 
 def progress_bar(*columns: ProgressColumn) -> Progress:
@@ -16,3 +21,12 @@ def progress_bar(*columns: ProgressColumn) -> Progress:
         TimeRemainingColumn(compact=True),
     )
     return Progress(*shown, console=console, transient=True, disable=not console.is_terminal)
+
+
+def track(items: Iterable[Item], text: str, total: int, show: bool = True) -> Iterator[Item]:
+    """Yields the items, with a progress bar when `show` is true."""
+    if not show:
+        yield from items
+        return
+    with progress_bar() as bar:
+        yield from bar.track(items, total=total, description=text)

@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from audiodiff.data.files import writing
 from audiodiff.errors import InputError
+from audiodiff.files import writing
 
 ATTEMPTS = 4
 TIMEOUT_SECONDS = 30.0
@@ -202,12 +202,12 @@ def _receive(response: http.client.HTTPResponse, partial: Path, have: int) -> No
 
 def _blocks(response: http.client.HTTPResponse, start: int, total: int | None) -> Iterator[bytes]:
     """Yields the body in blocks, with a progress bar on a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    console = Console(stderr=True)
+    from audiodiff.progress import progress_bar
+
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with progress_bar(*columns) as progress:
         task = progress.add_task("download", total=total, completed=start)
         while block := response.read(_BLOCK):
             progress.advance(task, len(block))

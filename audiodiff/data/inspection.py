@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from audiodiff.audio import io
-from audiodiff.data.files import write_whole, writing
 from audiodiff.errors import InputError
+from audiodiff.files import write_whole, writing
 
 # Part of the key: findings made under other rules do not count.
 RULES = 1

@@ -15,10 +15,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from audiodiff.data.files import write_whole
 from audiodiff.data.inspection import Finding, Memory, Wanted, examine, key_of
 from audiodiff.data.manifests import SPLITS, encode_cuts
 from audiodiff.errors import InputError
+from audiodiff.files import write_whole
+from audiodiff.progress import track
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
@@ -191,20 +192,9 @@ def _examine_all(clips: Sequence[Clip], out: Path, options: PrepareOptions) -> l
 
 def _in_order(work: Callable[[Clip], Any], clips: Sequence[Clip], jobs: int) -> Iterable[Any]:
     """Yields work(clip) in the order of the clips, with a progress bar on a terminal."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
     pool = ThreadPoolExecutor(max(1, jobs))
     try:
-        yield from track(
-            pool.map(work, clips),
-            description="checking audio",
-            total=len(clips),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        yield from track(pool.map(work, clips), "checking audio", len(clips))
     finally:
         # On Ctrl-C the files being decoded end, the waiting ones are not begun.
         pool.shutdown(cancel_futures=True)

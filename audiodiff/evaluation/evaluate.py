@@ -19,8 +19,8 @@ from audiodiff.errors import InputError
 from audiodiff.evaluation.judge import Judge
 from audiodiff.evaluation.judge_training import confusion, spread
 from audiodiff.evaluation.metrics import Metric, NotMeasurable
-from audiodiff.evaluation.progress import track
 from audiodiff.evaluation.samples import SamplesFolder
+from audiodiff.progress import track
 from audiodiff.synthesis.griffin_lim import GriffinLim
 
 RESAMPLES = 2000

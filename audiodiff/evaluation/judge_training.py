@@ -21,7 +21,7 @@ from audiodiff.data.manifests import label_of, label_values
 from audiodiff.data.segments import SegmentBatchSampler, SegmentDataset, read_cut, training_loader
 from audiodiff.errors import InputError
 from audiodiff.evaluation.judge import BATCH, Judge, judge_mel
-from audiodiff.evaluation.progress import track
+from audiodiff.progress import track
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut

@@ -15,8 +15,8 @@ import torch
 
 from audiodiff.audio.statistics import RunningMoments
 from audiodiff.conditioning.mel import Mel
-from audiodiff.data.files import write_whole
 from audiodiff.errors import InputError
+from audiodiff.files import write_whole
 from audiodiff.model import AudioDiffusion
 from audiodiff.types import Batch
 

@@ -10,10 +10,10 @@ import torch
 
 from audiodiff.audio import io
 from audiodiff.data import manifests
-from audiodiff.data.files import write_whole
 from audiodiff.data.inspection import Finding
 from audiodiff.data.preparation import Clip, Listing, PrepareOptions, _cut, write_corpus
 from audiodiff.errors import InputError
+from audiodiff.files import write_whole
 
 
 @pytest.fixture
