@@ -7,10 +7,10 @@
 PYTHON ?= python3
 ARGS ?=
 VENV := .venv
-# Named after the content of pyproject.toml, and written last: an interrupted installation is done again.
-STAMP := $(VENV)/.installed-$(firstword $(shell cksum < pyproject.toml))
+# Named after the content of pyproject.toml and the place, and written last: an interrupted installation is done again.
+STAMP := $(VENV)/.installed-$(firstword $(shell { cat pyproject.toml; pwd; } | cksum))
 
-.PHONY: help setup demo test lint
+.PHONY: help setup demo test lint check-machine
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -28,14 +28,14 @@ lint: setup
 	$(VENV)/bin/python -m ruff format --check .
 	$(VENV)/bin/python -m mypy
 
-$(STAMP): | check-machine
+$(STAMP):
+	@$(MAKE) --no-print-directory check-machine
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --disable-pip-version-check --editable '.[dev]'
 	@rm -f $(VENV)/.installed-*
 	@touch $@
 
 # pesq and pyworld have no wheels: pip compiles them.
-.PHONY: check-machine
 check-machine:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
 	{ echo 'setup: $(PYTHON) is absent or older than 3.10; name another with make setup PYTHON=...' >&2; exit 1; }

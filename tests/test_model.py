@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from audiodiff.diffusion.constraints import Clip
+from audiodiff.diffusion.denoiser import Denoise
+from audiodiff.diffusion.noise import KeyedNoise
+from audiodiff.diffusion.samplers import Sampler
+from audiodiff.diffusion.schedules import NoiseSchedule
+from audiodiff.diffusion.times import UniformGrid
 from audiodiff.errors import InputError
 from audiodiff.model import build
 from audiodiff.types import Batch
@@ -94,6 +101,28 @@ def test_constraint_and_progress_reach_the_sampler() -> None:
     )[0]
     assert float(waveform.abs().max()) == 0.125
     assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_steps_draw_the_keyed_noise_of_their_number() -> None:
+    class Drawing:
+        """A step that moves to the noise it drew."""
+
+        def __call__(
+            self, denoise: Denoise, schedule: NoiseSchedule, x: Tensor, t: Tensor, s: Tensor,
+            memory: Any, noise: Callable[[], Tensor],
+        ) -> tuple[Tensor, Any]:  # fmt: skip
+            seen.append(x)
+            return noise(), None
+
+    seen: list[Tensor] = []
+    model, batch = random_model(), request([80, 30])
+    waveforms = model.synthesize(batch, Sampler(Drawing(), UniformGrid(3)), 11, items=[4, 9])
+    source = KeyedNoise(11, [4, 9])
+    shape = (2, *model.representation.shape(80))
+    drawn = [source(number, shape, torch.device("cpu")) for number in range(4)]
+    for found, expected in zip(seen, drawn, strict=False):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    torch.testing.assert_close(waveforms[0], model.representation.decode(drawn[3], 80)[0])
 
 
 def test_audio_may_be_changed_in_place_and_trained_on() -> None:

@@ -9,8 +9,8 @@
 #   archive           no: nothing to download (a corpus made on the spot)
 #   prepare_args, synthesize_args, judge_args     arrays: more arguments of stages 1, 4 and 5
 #
-# A finished stage leaves FOLDER/.done/STAGE with its arguments and the checksums of the files that it read. It
-# is skipped as long as all of these stay the same, and done again when one of them changes.
+# A finished stage leaves FOLDER/.done/STAGE with its arguments or recipe and the checksums of the files that it
+# read. It is skipped as long as all of these stay the same, and done again when one of them changes.
 
 usage() {
   cat <<HELP
@@ -36,8 +36,9 @@ ${recipe#"$repository"/}/run.sh: $corpus, experiment $experiment
                        more arguments of the commands of stages 0 and 1, 4, 5 ("--count 2 --steps 50")
   key=value            changes the recipe (Hydra): size=tiny training.updates=100
 
-A finished stage is skipped until its arguments or inputs change. A run that was trained with other arguments
-is kept in EXP/before-1, before-2, ...; remove .done/STAGE in the data or experiment folder to repeat a stage.
+A finished stage is skipped until its arguments, its recipe or its inputs change. A run that was trained with
+another recipe is kept in EXP/before-1, before-2, ...; remove .done/STAGE in the data or experiment folder to
+repeat a stage.
 HELP
 }
 
@@ -64,7 +65,7 @@ key() {
   done
 }
 
-# begin NUMBER NAME FOLDER PRODUCT KEY: whether to do a stage now. Sets `changed` if it was begun with another key.
+# begin NUMBER NAME FOLDER PRODUCT KEY: whether to do a stage now.
 begin() {
   (($1 >= first && $1 <= last)) || return 1
   local mark=$3/.done/$1_$2 before=
@@ -73,9 +74,7 @@ begin() {
     say "stage $1 $2: done already, skipped"
     return 1
   fi
-  changed=no
   if [[ -n $before && $before != "$5" ]]; then
-    changed=yes
     say "stage $1 $2: changed since the last time (< before, > now), done again"
     diff <(say "$before") <(say "$5") | grep '^[<>]' | sed 's/^/  /' || true
   else
@@ -117,7 +116,7 @@ launched() {
   ${launch[@]+"${launch[@]}"} "$@"
 }
 
-# What is left of a run that was trained with other arguments is kept, out of the way.
+# What is left of a run that was trained with another recipe is kept, out of the way.
 set_aside() {
   local n=1 part parts=()
   for part in model checkpoints log; do
@@ -190,28 +189,39 @@ if ((${#prepare[@]})) && begin 1 prepare "$data" "${manifests[2]}" "$(key "${pre
   finish
 fi
 
-# 2 and 3: the recipe with the user's changes.
+# 2 and 3: the whole recipe is their key, so that an edited file of recipes/ counts as well. A run goes on where it
+# stopped unless what was trained has changed, to which guidance and sampler do not belong.
 hydra=("experiment=$experiment" "training.seed=$seed" ${overrides[@]+"${overrides[@]}"})
 places=("data_dir=$(quoted "$data")" "out=$(quoted "$exp")")
-if begin 2 statistics "$exp" "$exp/statistics.json" "$(key "${hydra[@]}" -- "${manifests[0]}")"; then
+composed='' trained=''
+if ((first < 4 && last > 1)); then
+  composed=$("$audiodiff" train "${hydra[@]}" "${places[@]}" --cfg job --resolve 2>/dev/null) || {
+    "$audiodiff" statistics "${hydra[@]}" "${places[@]}" # says in one line what is wrong with the recipe
+    die "the recipe cannot be composed"
+  }
+  trained=$(awk '/^[A-Za-z_]/ { skip = /^(guidance|sampler):/ } !skip' <<<"$composed")
+fi
+if begin 2 statistics "$exp" "$exp/statistics.json" "$(key "$trained" -- "${manifests[0]}")"; then
   rm -f "$exp/statistics.json"
   launched statistics "${hydra[@]}" "${places[@]}"
   finish
 fi
-processes=$((ngpu > 1 ? ngpu : 1))
 weights=$exp/model/model.safetensors
-if begin 3 train "$exp" "$weights" \
-  "$(key "${hydra[@]}" "processes=$processes" -- "${manifests[@]:0:2}" "$exp/statistics.json")"; then
-  if [[ $changed == yes ]]; then set_aside; fi
+processes="processes $((ngpu > 1 ? ngpu : 1))"
+inputs=("${manifests[0]}" "${manifests[1]}" "$exp/statistics.json")
+if begin 3 train "$exp" "$weights" "$(key "$composed" "$processes" -- "${inputs[@]}")"; then
+  run_key=$(key "$trained" "$processes" -- "${inputs[@]}")
+  if [[ -f $exp/.done/run && $(<"$exp/.done/run") != "$run_key" ]]; then set_aside; fi
+  say "$run_key" >"$exp/.done/run"
   launched train "${hydra[@]}" "${places[@]}"
   finish
 fi
 
 # 4: what the trained model makes; for sounds by label also what the same network makes before training.
-samples=$exp/samples untrained=$exp/untrained
+samples=$exp/samples untrained=$exp/untrained config=$exp/model/config.yaml
 synthesize_args+=(--seed "$seed")
 if [[ $task == generate ]]; then
-  if begin 4 synthesize "$exp" "$samples/samples.json" "$(key synthesize "${synthesize_args[@]}" -- "$weights")"; then
+  if begin 4 synthesize "$exp" "$samples/samples.json" "$(key synthesize "${synthesize_args[@]}" -- "$weights" "$config")"; then
     retire "$samples" "$untrained"
     launched synthesize "$exp" --out "$samples" --device "$device" "${synthesize_args[@]}"
     launched train "${hydra[@]}" training.updates=0 "${places[0]}" "out=$(quoted "$untrained")"
@@ -219,7 +229,7 @@ if [[ $task == generate ]]; then
     finish
   fi
 elif begin 4 synthesize "$exp" "$samples/samples.json" \
-  "$(key vocode "${synthesize_args[@]}" -- "$weights" "${manifests[2]}")"; then
+  "$(key vocode "${synthesize_args[@]}" -- "$weights" "$config" "${manifests[2]}")"; then
   retire "$samples"
   launched vocode "$exp" "${manifests[2]}" --out "$samples" --device "$device" "${synthesize_args[@]}"
   finish

@@ -102,11 +102,22 @@ def test_a_changed_recipe_trains_anew_and_keeps_the_run_before(finished: Path) -
     arguments = [*TINY, "--stage", "2", "--stop-stage", "3", "optimizer.lr=0.5"]
     changed = run(MINI, finished, *arguments)
     assert changed.code == 0, changed.err
-    assert "  > optimizer.lr=0.5\n" in changed.out
+    assert "  >   lr: 0.5\n" in changed.out
     assert f"the run before is kept in {exp / 'before-1'}\n" in changed.out
     assert (exp / "before-1" / "model" / "model.safetensors").read_bytes() == before
     assert (exp / "model" / "model.safetensors").read_bytes() != before
     assert (exp / "checkpoints" / "update-00000004").is_dir()
+
+
+def test_a_changed_sampler_is_kept_with_the_model_without_training_again(finished: Path) -> None:
+    exp, arguments = finished / "exp", [*TINY, "--stage", "2", "--stop-stage", "3", "optimizer.lr=0.5"]
+    weights = (exp / "model" / "model.safetensors").read_bytes()
+    changed = run(MINI, finished, *arguments, "sampler.grid.steps=3")
+    assert changed.code == 0, changed.err
+    assert stages_of(changed, ": done already, skipped") == ["2 statistics"]
+    assert "before-2" not in changed.out
+    assert (exp / "model" / "model.safetensors").read_bytes() == weights
+    assert re.search(r"^ +steps: 3$", (exp / "model" / "config.yaml").read_text(), re.MULTILINE)
 
 
 def test_help_names_every_stage_and_makes_no_folder(tmp_path: Path) -> None:

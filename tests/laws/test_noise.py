@@ -59,6 +59,11 @@ def test_other_seed_item_or_step_gives_uncorrelated_noise() -> None:
         assert abs(np.mean(one**2 * other**2) - 1) < LIMIT * 8**0.5  # nor do their sizes agree
 
 
+def test_no_stream_is_another_one_shifted() -> None:
+    for one, other in itertools.combinations(STREAMS, 2):
+        assert np.intersect1d(one, other).size == 0
+
+
 def test_seed_and_item_are_not_interchangeable() -> None:
     assert not np.array_equal(keyed_normal((3, 8), 0, 0, 16), keyed_normal((8, 3), 0, 0, 16))
 

@@ -98,8 +98,9 @@ def test_many_ancestral_steps_give_the_mean_and_variance_of_the_data() -> None:
         # x_T has mean 0 where the process has alpha_T m: the prior's mismatch, no error of the sampler.
         assert mean == pytest.approx(MEAN, abs=1e-2)
     errors = [abs(variance - DEVIATION**2) for _, variance in moments]
-    assert errors[0] > errors[1] > errors[2]
-    assert errors[2] < 0.02 * DEVIATION**2
+    for coarse, fine in pairwise(errors):
+        assert 1.7 < coarse / fine < 2.2  # first order, like the missing spread of x_0 within a step
+    assert errors[2] < 0.03 * DEVIATION**2
 
 
 @pytest.mark.parametrize("grid", [UniformGrid(7), LogSnrGrid(9), published_grid("fastdiff-4")])

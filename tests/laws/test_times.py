@@ -174,3 +174,6 @@ def test_stratified_times_are_uniform_and_in_random_order() -> None:
     # A uniform number's mean is 1/2 with deviation 1/sqrt(12 n): every place in the batch sees all of (0, 1].
     assert bool(((draws.mean(0) - 0.5).abs() < 5 / (12 * 4000) ** 0.5).all())
     assert bool(((draws.square().mean(0) - 1 / 3).abs() < 5 * 0.3 / 4000**0.5).all())
+    # The first two items' parts lie any number of parts apart, not always neighbours.
+    apart = ((draws[:, 0] - draws[:, 1]) * 8).round().long() % 8
+    assert apart.unique().tolist() == list(range(1, 8))
