@@ -1,8 +1,8 @@
 """audiodiff: audio diffusion for speech and music synthesis.
 
-    model = audiodiff.load(folder)                      # a trained model
-    vocoder = audiodiff.Vocoder.load(folder)            # mel -> waveform, for pipelines
-    waveforms = model.synthesize(batch, sampler, seed)  # waveforms from noise
+model = audiodiff.load(folder)                      # a trained model
+vocoder = audiodiff.Vocoder.load(folder)            # mel -> waveform, for pipelines
+waveforms = model.synthesize(batch, sampler, seed)  # waveforms from noise
 """
 
 from __future__ import annotations

@@ -7,12 +7,12 @@ traceback. Heavy imports happen inside the commands, so that `audiodiff --help` 
 from __future__ import annotations
 
 import errno
-import sys
 
 import typer
 
 from audiodiff import __version__
 from audiodiff.cli.evaluate import evaluate
+from audiodiff.cli.failure import fail
 from audiodiff.cli.info import info
 from audiodiff.cli.judge import judge
 from audiodiff.cli.prepare import prepare
@@ -50,7 +50,7 @@ def main() -> None:
     """Runs the command line; the entry point `audiodiff`."""
     try:
         app()
-    except InputError as error:
+    except (InputError, FloatingPointError) as error:
         fail(str(error))
     except KeyboardInterrupt:
         fail("interrupted")
@@ -58,9 +58,3 @@ def main() -> None:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise
         fail(f"{error.filename or 'output'}: {error.strerror}")
-
-
-def fail(message: str) -> None:
-    """Prints one line and exits with code 2."""
-    print("audiodiff: " + " ".join(message.split()), file=sys.stderr)
-    sys.exit(2)

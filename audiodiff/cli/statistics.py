@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from audiodiff.cli.failure import fail
 from audiodiff.cli.train import recipe_of, run_hydra
 from audiodiff.errors import InputError
 
@@ -33,5 +33,4 @@ def _statistics(config: DictConfig) -> None:
         train_set = open_split(recipe, Path(config.data_dir), "train")
         training_statistics(recipe, build(recipe), train_set, folder, Console())
     except InputError as error:
-        print("audiodiff: " + " ".join(str(error).split()), file=sys.stderr)
-        sys.exit(2)
+        fail(str(error))  # here, for Hydra would say more than one line

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from audiodiff.cli.failure import fail
 from audiodiff.errors import InputError
 from audiodiff.recipes_folder import recipes_folder
 
@@ -77,8 +78,6 @@ def _train(config: DictConfig) -> None:
     command = "audiodiff train " + " ".join(HydraConfig.get().overrides.task)
     try:
         model = run_training(recipe_of(config), Path(config.data_dir), folder, command, console)
-    except InputError as error:
-        # Hydra would wrap it in a traceback.
-        print("audiodiff: " + " ".join(str(error).split()), file=sys.stderr)
-        sys.exit(2)
+    except (InputError, FloatingPointError) as error:
+        fail(str(error))  # here, for Hydra would say more than one line
     console.print(f"model: {model}", soft_wrap=True)

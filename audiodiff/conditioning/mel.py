@@ -59,11 +59,12 @@ class Mel(nn.Module):
 
     def _analyse(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         if bool((lengths == waveform.shape[-1]).all()):
-            return self._whole(waveform[:, 0])
+            return self._whole(waveform.mean(1))
         # An item's mel may not depend on how far the batch is padded, so each is taken at its own length
         # and then its last frame is repeated.
         mels = [
-            self._whole(item[:1, :length])[0] for item, length in zip(waveform, lengths.tolist(), strict=True)
+            self._whole(item[:, :length].mean(0, keepdim=True))[0]
+            for item, length in zip(waveform, lengths.tolist(), strict=True)
         ]
         longest = max(mel.shape[-1] for mel in mels)
         return torch.stack(

@@ -33,6 +33,7 @@ class ConvNeXt(nn.Module):
         width: int,
         dilations: Sequence[int],
         *,
+        channels: int = 1,
         kernel_size: int = 7,
         expansion: int = 3,
         embedding_width: int = 256,
@@ -42,9 +43,10 @@ class ConvNeXt(nn.Module):
         """Builds one block per dilation.
 
         Args:
-            features: D of x.
+            features: D of x per audio channel.
             width: channels of the blocks.
             dilations: dilation of each block's depthwise convolution, in frames.
+            channels: audio channels that x holds.
             kernel_size: taps of the depthwise convolution, odd.
             expansion: hidden width of a block over its width.
             embedding_width: width of the noise embedding.
@@ -54,6 +56,7 @@ class ConvNeXt(nn.Module):
         super().__init__()
         if kernel_size % 2 == 0:
             raise InputError(f"kernel_size: got {kernel_size}, expected an odd number")
+        features = features * channels
         self.dilations = tuple(dilations)
         self.kernel_size = kernel_size
         self.noise_embedding = EmbeddingMLP(_NOISE_WAVES, embedding_width, embedding_width)

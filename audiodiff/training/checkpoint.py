@@ -16,7 +16,7 @@ import torch
 
 from audiodiff.errors import InputError
 from audiodiff.files import writing_folder
-from audiodiff.model import AudioDiffusion, load
+from audiodiff.model import AudioDiffusion
 
 _STATE = Path("training") / "state.pt"
 
@@ -72,8 +72,3 @@ def prune(run: Path, keep: int) -> None:
     """Removes all but the newest `keep` checkpoints."""
     for folder in sorted((run / "checkpoints").glob("update-*"))[:-keep]:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def read_model(folder: Path) -> AudioDiffusion:
-    """Returns the averaged model of a checkpoint."""
-    return load(folder)

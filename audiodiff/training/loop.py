@@ -26,7 +26,7 @@ from audiodiff.data.segments import SegmentBatchSampler, SegmentDataset, fixed_r
 from audiodiff.diffusion.objectives import Objective
 from audiodiff.diffusion.times import TimeDensity
 from audiodiff.errors import InputError
-from audiodiff.model import AudioDiffusion, build, instantiate
+from audiodiff.model import AudioDiffusion, build, instantiate, load
 from audiodiff.training import checkpoint, statistics
 from audiodiff.training.ema import averaged
 from audiodiff.training.interruption import StopRequest
@@ -149,7 +149,9 @@ def train(recipe: dict[str, Any], data_dir: Path, folder: Path, command: str, co
 def open_run(recipe: dict[str, Any], data_dir: Path, folder: Path, command: str, console: Console) -> Run:
     """Builds model, data, optimizer and average of a run that has not started."""
     settings = recipe["training"]
-    accelerator = Accelerator(mixed_precision=settings["precision"])
+    # Accelerate joins processes on CPUs only when told that there is nothing else.
+    on_cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
+    accelerator = Accelerator(mixed_precision=settings["precision"], cpu=on_cpu)
     with torch.random.fork_rng():
         # Layers draw their initial weights from the global generator; it is given back as it was.
         torch.manual_seed(settings["seed"])
@@ -363,7 +365,7 @@ def resume(run: Run) -> None:
     newest = checkpoint.newest(run.folder)
     if newest is None:
         return
-    saved = checkpoint.read_model(newest)
+    saved = load(newest)
     changed = [key for key in _SAME_RUN if saved.recipe.get(key) != run.recipe.get(key)]
     if changed:
         raise InputError(

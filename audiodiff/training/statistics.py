@@ -38,7 +38,7 @@ def measure(model: AudioDiffusion, batches: Iterable[Batch]) -> dict[str, Any]:
             scaled = x[0] * model.representation.std[:, None]
             power.update(model.representation.variances(scaled)[:, None].expand(-1, frames))
             for part in mels:
-                bands.update(part.log_mel(batch.waveform[:, 0])[0])
+                bands.update(part.log_mel(batch.waveform.mean(1))[0])
     statistics: dict[str, Any] = {"std": power.mean.sqrt().tolist()}
     if mels:
         statistics |= {"mel_mean": bands.mean.tolist(), "mel_std": bands.std.tolist()}

@@ -178,3 +178,21 @@ def test_an_argument_that_a_part_does_not_have_is_named_with_its_full_path() -> 
 def test_a_mel_that_does_not_fit_the_model_is_refused(overrides: list[str]) -> None:
     with pytest.raises(InputError, match="choose features, data and hop to match"):
         build(composed([*overrides, "size=tiny"]))
+
+
+def leaves(node: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    """Returns every plain value of a nested mapping by its path."""
+    if not isinstance(node, dict):
+        return {path: node}
+    return {key: value for name, child in node.items() for key, value in leaves(child, (*path, name)).items()}
+
+
+@pytest.mark.parametrize("name", names("experiment"))
+def test_what_an_experiment_says_is_what_is_composed(name: str) -> None:
+    import yaml
+
+    said = yaml.safe_load((recipes_folder() / "experiment" / f"{name}.yaml").read_text())
+    composed = leaves(recipe_from(f"experiment={name}"))
+    del said["defaults"]
+    for path, value in leaves(said).items():
+        assert composed[path] == value, ".".join(path)

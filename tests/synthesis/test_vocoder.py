@@ -55,7 +55,11 @@ def test_numpy_and_one_item_without_batch_axis_are_the_same(vocoder: Vocoder) ->
 def test_item_is_the_same_alone_and_padded_in_a_batch(vocoder: Vocoder) -> None:
     long, short = vocoder.log_mel(noise(0.3)), vocoder.log_mel(noise(0.2, seed=1))
     padding = short[..., -1:].expand(-1, -1, long.shape[-1] - short.shape[-1])
-    both = torch.cat([short, long]) if padding.numel() == 0 else torch.cat([torch.cat([short, padding], -1), long])
+    both = (
+        torch.cat([short, long])
+        if padding.numel() == 0
+        else torch.cat([torch.cat([short, padding], -1), long])
+    )
     lengths = [short.shape[-1] * 64 - 64, long.shape[-1] * 64 - 64]
     batch = vocoder(both, lengths)
     alone = vocoder(short, lengths[:1])
@@ -111,7 +115,13 @@ def vocode(vocoder: Vocoder, inputs: list[Path], out: Path) -> list:
 
 @pytest.mark.parametrize(
     ("rate", "channels", "subtype"),
-    [(8000, 1, "PCM_16"), (44100, 2, "PCM_24"), (16000, 5, "FLOAT"), (96000, 1, "PCM_U8"), (11025, 2, "PCM_16")],
+    [
+        (8000, 1, "PCM_16"),
+        (44100, 2, "PCM_24"),
+        (16000, 5, "FLOAT"),
+        (96000, 1, "PCM_U8"),
+        (11025, 2, "PCM_16"),
+    ],
 )
 def test_audio_of_any_rate_and_channels_keeps_its_duration_and_channels(
     vocoder: Vocoder, tmp_path: Path, rate: int, channels: int, subtype: str

@@ -19,7 +19,14 @@ PROGRAM = "from audiodiff.cli.app import main; main()"
 def test_two_processes_train_save_and_resume(mini_corpus: Path, tmp_path: Path) -> None:
     script = tmp_path / "audiodiff_main.py"
     script.write_text(PROGRAM)
-    command = [*LAUNCH, str(script), "train", *TINY_MINI, f"data_dir={mini_corpus}", f"out={tmp_path / 'run'}"]
+    command = [
+        *LAUNCH,
+        str(script),
+        "train",
+        *TINY_MINI,
+        f"data_dir={mini_corpus}",
+        f"out={tmp_path / 'run'}",
+    ]
     first = subprocess.run([*command, "training.updates=4"], capture_output=True, text=True)
     assert first.returncode == 0, first.stderr
     second = subprocess.run(command, capture_output=True, text=True)

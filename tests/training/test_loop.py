@@ -159,7 +159,9 @@ def test_training_learns(mini_corpus: Path, tmp_path: Path) -> None:
 
 def test_loss_that_is_not_finite_stops_with_advice(mini_corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(FloatingPointError, match=r"optimizer\.lr"):
-        train(tiny_recipe("optimizer.lr=1e30", "training.warmup_updates=0"), mini_corpus, tmp_path, "t", QUIET)
+        train(
+            tiny_recipe("optimizer.lr=1e30", "training.warmup_updates=0"), mini_corpus, tmp_path, "t", QUIET
+        )
 
 
 def test_labels_are_dropped_all_or_singly_at_the_given_rates() -> None:
@@ -192,7 +194,15 @@ def test_full_disk_keeps_the_last_checkpoint(mini_corpus: Path, tmp_path: Path) 
         "resource.setrlimit(resource.RLIMIT_FSIZE, (200000, 200000));"
         "from audiodiff.cli.app import main; main()"
     )
-    command = [sys.executable, "-c", script, "train", *TINY_MINI, f"data_dir={mini_corpus}", f"out={tmp_path}"]
+    command = [
+        sys.executable,
+        "-c",
+        script,
+        "train",
+        *TINY_MINI,
+        f"data_dir={mini_corpus}",
+        f"out={tmp_path}",
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert result.returncode == 2, result.stderr
