@@ -26,6 +26,10 @@ def vocode(
         str | None, typer.Option(help="uniform, log-snr, table or a published fast schedule.")
     ] = None,
     eta: Annotated[float | None, typer.Option(help="DDIM's eta: 0 deterministic, 1 ancestral.")] = None,
+    mel_iterations: Annotated[
+        int | None,
+        typer.Option(help="Moves the waveform to its mel so often.", show_default="the model's own"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same audio.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
 ) -> None:
@@ -36,7 +40,9 @@ def vocode(
     from audiodiff.synthesis.vocoder import Vocoder
 
     trained = load(model, device)
-    vocoder = Vocoder(trained, choose_sampler(trained.recipe, SamplerChoice(sampler, steps, grid, eta)))
+    vocoder = Vocoder(
+        trained, choose_sampler(trained.recipe, SamplerChoice(sampler, steps, grid, eta)), mel_iterations
+    )
     labels = {} if speaker is None else {"speaker": speaker}
     files = vocode_files(vocoder, model, inputs, out, labels, seed, " ".join(["audiodiff", *sys.argv[1:]]))
     typer.echo(f"{len(files)} files in {out}")

@@ -75,14 +75,11 @@ class GriffinLim:
         phase = torch.polar(torch.ones_like(angle), angle)
         before = torch.zeros_like(phase)
         for _ in range(self.iterations):
-            rebuilt = self._analyse(self._synthesize(magnitude * phase))
+            rebuilt = analyse(self.log_mel, synthesize(self.log_mel, magnitude * phase))
             accelerated = rebuilt - MOMENTUM / (1 + MOMENTUM) * before
             phase = accelerated / accelerated.abs().clamp_min(1e-16)
             before = rebuilt
-        padding = self.log_mel.n_fft // 2
-        if self.log_mel.framing == "same":
-            padding = (self.log_mel.n_fft - self.log_mel.hop_length) // 2
-        return self._synthesize(magnitude * phase)[padding:]
+        return synthesize(self.log_mel, magnitude * phase)[padding(self.log_mel) :]
 
     def _linear(self, mel: Tensor) -> Tensor:
         """Returns the magnitudes [n_fft/2 + 1, F] of the STFT with the plain window."""
@@ -95,34 +92,40 @@ class GriffinLim:
             magnitude = magnitude * self.log_mel.window.to(mel).square().sum().sqrt()
         return magnitude
 
-    def _analyse(self, padded: Tensor) -> Tensor:
-        definition = self.log_mel
-        window = definition.window.to(padded)
-        return torch.stft(
-            padded,
-            definition.n_fft,
-            definition.hop_length,
-            definition.win_length,
-            window,
-            center=False,
-            return_complex=True,
-        )
 
-    def _synthesize(self, spectrum: Tensor) -> Tensor:
-        """Returns the signal whose STFT is nearest to spectrum [n_fft/2 + 1, F] (Griffin and Lim, eq. 6).
+def padding(log_mel: LogMel) -> int:
+    """Returns the samples before the first one that the first frame covers."""
+    if log_mel.framing == "same":
+        return (log_mel.n_fft - log_mel.hop_length) // 2
+    return log_mel.n_fft // 2
 
-        The signal [(F - 1) * hop_length + n_fft] includes the padding at both ends, so that every frame
-        lies inside it whatever the framing.
-        """
-        size, hop = self.log_mel.n_fft, self.log_mel.hop_length
-        left = (size - self.log_mel.win_length) // 2
-        right = size - self.log_mel.win_length - left
-        window = torch.nn.functional.pad(self.log_mel.window.to(spectrum.real), (left, right))
-        pieces = torch.fft.irfft(spectrum, n=size, dim=0) * window[:, None]  # [n_fft, F]
-        weights = window.square()[:, None].expand_as(pieces)
-        total = (pieces.shape[1] - 1) * hop + size
-        added = torch.nn.functional.fold(
-            torch.stack([pieces, weights]), (1, total), (1, size), stride=(1, hop)
-        )
-        signal, weight = added[:, 0, 0]
-        return signal / weight.clamp_min(1e-8)
+
+def analyse(log_mel: LogMel, padded: Tensor) -> Tensor:
+    """Returns the STFT [n_fft/2 + 1, F] of a signal [T'] with the plain window, framed from its first sample."""
+    return torch.stft(
+        padded,
+        log_mel.n_fft,
+        log_mel.hop_length,
+        log_mel.win_length,
+        log_mel.window.to(padded),
+        center=False,
+        return_complex=True,
+    )
+
+
+def synthesize(log_mel: LogMel, spectrum: Tensor) -> Tensor:
+    """Returns the signal whose STFT is nearest to spectrum [n_fft/2 + 1, F] (Griffin and Lim, eq. 6).
+
+    The signal [(F - 1) * hop_length + n_fft] includes the padding at both ends, so that every frame lies inside
+    it whatever the framing.
+    """
+    size, hop = log_mel.n_fft, log_mel.hop_length
+    left = (size - log_mel.win_length) // 2
+    right = size - log_mel.win_length - left
+    window = torch.nn.functional.pad(log_mel.window.to(spectrum.real), (left, right))
+    pieces = torch.fft.irfft(spectrum, n=size, dim=0) * window[:, None]  # [n_fft, F]
+    weights = window.square()[:, None].expand_as(pieces)
+    total = (pieces.shape[1] - 1) * hop + size
+    added = torch.nn.functional.fold(torch.stack([pieces, weights]), (1, total), (1, size), stride=(1, hop))
+    signal, weight = added[:, 0, 0]
+    return signal / weight.clamp_min(1e-8)

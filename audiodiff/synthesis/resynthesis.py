@@ -81,6 +81,7 @@ def vocode_files(
             if len(pictured) < _DRAWN:
                 pictured[file.stem] = [*([read.original] if read.original is not None else []), waveform]
     record = {"model": str(source), "seed": seed, "command": command, "sampler": describe(vocoder.sampler)}
+    record["mel_iterations"] = vocoder.mel_iterations
     write_record(out, record, samples)
     draw_samples(out, pictured, vocoder.sample_rate)
     return samples

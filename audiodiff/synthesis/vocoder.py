@@ -18,6 +18,7 @@ from audiodiff.conditioning.mel import Mel
 from audiodiff.diffusion.samplers import Sampler
 from audiodiff.errors import InputError
 from audiodiff.model import AudioDiffusion, instantiate, load
+from audiodiff.synthesis.mel_consistency import match_mel
 from audiodiff.types import Batch
 
 # A mel whose mean lies this many standard deviations from the training mean is no speech or music that the
@@ -31,15 +32,20 @@ class Vocoder:
     Attributes:
         model: the model.
         sampler: how it samples.
+        mel_iterations: how often a waveform is moved towards its mel afterwards.
         log_mel: the mel definition that it hears; `log_mel(waveform)` makes its input.
     """
 
-    def __init__(self, model: AudioDiffusion, sampler: Sampler | None = None) -> None:
+    def __init__(
+        self, model: AudioDiffusion, sampler: Sampler | None = None, mel_iterations: int | None = None
+    ) -> None:
         """Wraps a loaded model.
 
         Args:
             model: conditioned on a mel.
             sampler: None takes the sampler that the model was saved with.
+            mel_iterations: how often the waveform is moved towards its mel, see `mel_consistency`; None takes
+                the number that the model was saved with.
 
         Raises:
             InputError: the model hears no mel.
@@ -51,6 +57,9 @@ class Vocoder:
             )
         self.model = model
         self.sampler: Sampler = instantiate(model.recipe["sampler"]) if sampler is None else sampler
+        self.mel_iterations: int = (
+            model.recipe["mel_iterations"] if mel_iterations is None else mel_iterations
+        )
         self._conditioner = mels[0]
 
     @classmethod
@@ -109,8 +118,11 @@ class Vocoder:
         request = Batch(waveform=None, lengths=wanted, labels=values, mel=mel)
         waveforms = self.model.synthesize(request, self.sampler, seed, on_step=on_step)
         out = torch.zeros(batch, int(wanted.max()), device=self.model.device)
-        for row, waveform in zip(out, waveforms, strict=True):
-            row[: waveform.shape[-1]] = waveform[0]
+        for row, waveform, item in zip(out, waveforms, mel, strict=True):
+            # A length may reach into the frame after the last one of a mel without centred frames.
+            short = max(0, self.log_mel.frames(waveform.shape[-1]) - item.shape[-1])
+            held = torch.cat([item, item[:, -1:].expand(-1, short)], dim=1).to(waveform.device)
+            row[: waveform.shape[-1]] = match_mel(waveform[0], held, self.log_mel, self.mel_iterations)
         return out
 
     def check(self, mel: Tensor | np.ndarray, name: str = "mel") -> Tensor:
