@@ -190,7 +190,7 @@ if ((${#prepare[@]})) && begin 1 prepare "$data" "${manifests[2]}" "$(key "${pre
 fi
 
 # 2 and 3: the whole recipe is their key, so that an edited file of recipes/ counts as well. A run goes on where it
-# stopped unless what was trained has changed, to which guidance and sampler do not belong.
+# stopped unless what was trained has changed; what only synthesis reads (guidance, sampler, ...) is not part of it.
 hydra=("experiment=$experiment" "training.seed=$seed" ${overrides[@]+"${overrides[@]}"})
 places=("data_dir=$(quoted "$data")" "out=$(quoted "$exp")")
 composed='' trained=''
@@ -199,7 +199,7 @@ if ((first < 4 && last > 1)); then
     "$audiodiff" statistics "${hydra[@]}" "${places[@]}" # says in one line what is wrong with the recipe
     die "the recipe cannot be composed"
   }
-  trained=$(awk '/^[A-Za-z_]/ { skip = /^(guidance|sampler):/ } !skip' <<<"$composed")
+  trained=$(awk '/^[A-Za-z_]/ { skip = /^(guidance|sampler|mel_iterations):/ } !skip' <<<"$composed")
 fi
 if begin 2 statistics "$exp" "$exp/statistics.json" "$(key "$trained" -- "${manifests[0]}")"; then
   rm -f "$exp/statistics.json"
