@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from audiodiff.audio.mel import LogMel
 from audiodiff.audio.representation import Representation
 from audiodiff.conditioning.conditioner import Conditioner
+from audiodiff.conditioning.label import Labels
 from audiodiff.conditioning.mel import Mel
 from audiodiff.diffusion.constraints import Constraint
 from audiodiff.diffusion.denoiser import Denoiser
@@ -72,6 +73,12 @@ class AudioDiffusion(nn.Module):
     def sample_rate(self) -> int:
         """Sample rate of the audio in hertz."""
         return self.representation.sample_rate
+
+    @property
+    def labels(self) -> dict[str, tuple[str, ...]]:
+        """The label names that the model was trained with, and their values; empty when it is told none."""
+        tables = [part.values for part in self.modules() if isinstance(part, Labels)]
+        return {name: values for table in tables for name, values in table.items()}
 
     @property
     def device(self) -> torch.device:

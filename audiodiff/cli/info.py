@@ -35,7 +35,7 @@ def info(
         "sampler": json.dumps(trained.recipe["sampler"]),
         "guidance": str(trained.recipe["guidance"]),
     }
-    rows |= {f"label {name}": ", ".join(values) for name, values in trained.recipe["data"]["labels"].items()}
+    rows |= {f"label {name}": ", ".join(values) for name, values in trained.labels.items()}
     for part in trained.modules():
         if isinstance(part, Mel):
             rows["mel"] = json.dumps(part.log_mel.definition())

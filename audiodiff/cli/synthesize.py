@@ -51,7 +51,7 @@ def synthesize(
     trained = load(model, device)
     wanted = [*(label or []), *([f"speaker={speaker}"] if speaker else [])]
     request = Request(
-        labels=label_sets(trained.recipe["data"]["labels"], wanted, each or [], count),
+        labels=label_sets(trained.labels, wanted, each or [], count),
         seconds=seconds,
         sampler=SamplerChoice(sampler, steps, grid, eta),
         guidance=guidance,

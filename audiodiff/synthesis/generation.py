@@ -135,8 +135,7 @@ def _advance(progress: Progress, task: TaskID, sounds: int, done: int, total: in
 
 
 def _batch(labels: Sequence[Mapping[str, str]], length: int, model: AudioDiffusion) -> Batch:
-    names = model.recipe["data"]["labels"]
-    columns = {name: tuple(label.get(name, "") for label in labels) for name in names}
+    columns = {name: tuple(label.get(name, "") for label in labels) for name in model.labels}
     return Batch(waveform=None, lengths=torch.full((len(labels),), length), labels=columns)
 
 

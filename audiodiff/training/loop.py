@@ -193,7 +193,7 @@ def training_statistics(
         requests = requests[:: max(1, len(requests) // recipe["training"]["statistics_clips"])]
         batches = (collate([train_set[request]]) for request in requests)
         statistics.save(statistics.measure(model, batches), path)
-        console.print(f"statistics of {len(requests)} training clips: {path}")
+        console.print(f"statistics of {len(requests)} training clips: {path}", soft_wrap=True)
     return statistics.load(path)
 
 
@@ -336,7 +336,7 @@ def log_samples(run: Run, log: RunLog) -> None:
 def texts(run: Run) -> dict[str, Any]:
     """Returns what is written beside the weights."""
     facts = run.facts | {"updates": run.update, "train_seconds": round(run.seconds, 1)}
-    return {"recipe": run.recipe, "facts": facts, "card": model_card(run.recipe, facts)}
+    return {"recipe": run.recipe, "facts": facts, "card": model_card(run.recipe, facts, run.model.labels)}
 
 
 def save_checkpoint(run: Run) -> None:

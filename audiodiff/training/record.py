@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,9 @@ def commit() -> str:
     return result.stdout.strip() or f"version {audiodiff.__version__}"
 
 
-def model_card(recipe: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+def model_card(
+    recipe: Mapping[str, Any], facts: Mapping[str, Any], known_labels: Mapping[str, Sequence[str]]
+) -> str:
     """Returns the model card: what it is, from what data, how it was trained. Only what was recorded."""
     data = recipe["data"]
     rows = {
@@ -74,7 +76,7 @@ def model_card(recipe: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
         "Commit": facts["commit"],
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
-    labels = "".join(f"\n- {name}: {', '.join(values)}" for name, values in data["labels"].items())
+    labels = "".join(f"\n- {name}: {', '.join(values)}" for name, values in known_labels.items())
     return (
         f"# {facts['experiment']}\n\nAn audiodiff model.\n\n| | |\n|---|---|\n{table}\n\n"
         f"Command: `{facts['command']}`\n"

@@ -55,7 +55,7 @@ def test_labels_that_are_not_there_are_refused_with_the_choices(
 
 def test_same_seed_gives_the_same_files_at_any_batch_size(digits: Path, tmp_path: Path) -> None:
     model = load(digits)
-    labels = label_sets(model.recipe["data"]["labels"], [], ["digit"], 1)
+    labels = label_sets(model.labels, [], ["digit"], 1)
     folders = []
     for batch in (1, 4, 16):
         folders.append(tmp_path / str(batch))
@@ -109,3 +109,14 @@ def test_impossible_requests_are_refused(
 
 def record(folder: Path) -> dict:
     return json.loads((folder / "samples.json").read_text())
+
+
+def test_model_that_is_told_no_label_takes_none(tmp_path: Path) -> None:
+    folder = save_random_model(
+        tmp_path / "m", "experiment=fsdd_digits", "size=tiny", "conditioner=unconditional"
+    )
+    model = load(folder)
+    assert model.labels == {}
+    with pytest.raises(InputError, match="no labels"):
+        label_sets(model.labels, ["seven"], [], 1)
+    assert len(generate(model, folder, Request([{}], 0.2, FEW), tmp_path / "out", "test")) == 1
