@@ -7,6 +7,7 @@ loader is sharded by the batch sampler itself.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from audiodiff.data.segments import SegmentBatchSampler, SegmentDataset, fixed_r
 from audiodiff.diffusion.objectives import Objective
 from audiodiff.diffusion.times import TimeDensity
 from audiodiff.errors import InputError
-from audiodiff.model import AudioDiffusion, build, instantiate, load
+from audiodiff.model import FACTS, AudioDiffusion, build, instantiate, load
 from audiodiff.training import checkpoint, statistics
 from audiodiff.training.ema import averaged
 from audiodiff.training.interruption import StopRequest
@@ -37,6 +38,7 @@ from audiodiff.types import Batch
 
 _TRAINING, _VALIDATION = 0, 1  # what a generator is for; one key never serves two purposes
 _SAME_RUN = ("model", "features", "data", "objective", "times", "optimizer")  # must not change on resuming
+_SAME_TRAINING = ("batch_size", "accumulate", "clip_norm", "ema_decay", "label_drop", "precision", "seed")
 _LOGGED_ITEMS = 4
 
 
@@ -367,12 +369,21 @@ def resume(run: Run) -> None:
         return
     saved = load(newest)
     changed = [key for key in _SAME_RUN if saved.recipe.get(key) != run.recipe.get(key)]
+    before = saved.recipe["training"]
+    changed += [f"training.{key}" for key in _SAME_TRAINING if before.get(key) != run.settings[key]]
     if changed:
         raise InputError(
             f"{run.folder} holds a run with another {', '.join(changed)}; give a new folder with out=..., "
             "or remove it to start again"
         )
     state = checkpoint.read_state(newest)
+    if state["update"] > run.settings["updates"]:
+        raise InputError(
+            f"{run.folder} holds a run of {state['update']} updates, asked for are {run.settings['updates']}; "
+            "give a new folder with out=..., or remove it to start again"
+        )
+    facts = json.loads((newest / FACTS).read_text(encoding="utf-8"))
+    run.facts |= {key: facts[key] for key in ("validation_loss",) if key in facts}
     run.model.load_state_dict(state["raw"])
     run.average.module.load_state_dict(saved.state_dict())
     run.average.n_averaged.fill_(state["averaged_updates"])

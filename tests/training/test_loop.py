@@ -123,6 +123,29 @@ def test_run_of_another_recipe_is_refused(whole_run: Path, mini_corpus: Path) ->
         train(tiny_recipe("sizes.tiny.width=24"), mini_corpus, whole_run, "test", QUIET)
 
 
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("training.batch_size=5", r"training\.batch_size"),
+        ("training.updates=3", "6 updates, asked for are 3"),
+    ],
+)
+def test_run_is_not_resumed_with_other_training(
+    whole_run: Path, mini_corpus: Path, override: str, words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        train(tiny_recipe(override), mini_corpus, whole_run, "test", QUIET)
+
+
+def test_finished_run_keeps_what_it_recorded(whole_run: Path, mini_corpus: Path) -> None:
+    facts = whole_run / "model" / "training.json"
+    before = json.loads(facts.read_text())
+    train(tiny_recipe(), mini_corpus, whole_run, "test", QUIET)
+    after = json.loads(facts.read_text())
+    assert after["validation_loss"] == before["validation_loss"]
+    assert after["updates"] == before["updates"]
+
+
 def test_validation_is_the_same_number_at_every_call(mini_corpus: Path, tmp_path: Path) -> None:
     run = open_run(tiny_recipe(), mini_corpus, tmp_path, "test", QUIET)
     first = validation_loss(run)
