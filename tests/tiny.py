@@ -26,6 +26,17 @@ TINY_MINI = (
     "training.statistics_clips=16",
 )
 
+# One short mel definition and the ways in which projects differ from it.
+MEL = {"sample_rate": 8000, "n_fft": 256, "win_length": 256, "hop_length": 64, "n_mels": 40}
+MEL_VARIANTS = {
+    "center": {},
+    "same": {"framing": "same"},
+    "short window": {"n_fft": 512, "win_length": 200},
+    "normalized window": {"window_normalized": True},
+    "power": {"power": 2},
+    "decibels": {"log_base": "db20", "scale": 0.01, "offset": 1.0},
+}
+
 
 def recipe_from(*overrides: str) -> dict[str, Any]:
     """Returns the recipe that the overrides compose."""

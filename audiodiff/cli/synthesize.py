@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from audiodiff.cli.options import DeviceOption, EtaOption, GridOption, SamplerOption, SeedOption, StepsOption
+
 
 def synthesize(
     model: Annotated[Path, typer.Argument(help="Model folder, or the run folder that holds it.")],
@@ -26,22 +28,18 @@ def synthesize(
     seconds: Annotated[
         float | None, typer.Option(help="Length; default: the median of the training clips.")
     ] = None,
-    sampler: Annotated[
-        str | None, typer.Option(help="ddim, ancestral, ...; default: the model's own.")
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Denoiser evaluations.")] = None,
-    grid: Annotated[
-        str | None, typer.Option(help="uniform, log-snr, table or a published fast schedule.")
-    ] = None,
-    eta: Annotated[float | None, typer.Option(help="DDIM's eta: 0 deterministic, 1 ancestral.")] = None,
+    sampler: SamplerOption = None,
+    steps: StepsOption = None,
+    grid: GridOption = None,
+    eta: EtaOption = None,
     guidance: Annotated[
         float | None, typer.Option(help="Guidance scale; 1 is none; default: the model's own.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same audio.")] = 0,
+    seed: SeedOption = 0,
     batch: Annotated[
         int, typer.Option(help="Sounds per batch; changes speed and memory, not the audio.")
     ] = 16,
-    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    device: DeviceOption = "cpu",
 ) -> None:
     """Make sounds from noise with a trained model."""
     from audiodiff.model import load

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from audiodiff.cli.options import DeviceOption, EtaOption, GridOption, SamplerOption, SeedOption, StepsOption
+
 
 def vocode(
     model: Annotated[Path, typer.Argument(help="Folder of a mel-conditional model.")],
@@ -18,20 +20,16 @@ def vocode(
         Path, typer.Option(help="Folder for the wav files, samples.json and spectrograms.png.")
     ] = Path("vocoded"),
     speaker: Annotated[str | None, typer.Option(help="Speaker, for models that are told one.")] = None,
-    sampler: Annotated[
-        str | None, typer.Option(help="ddim, ancestral, ...; default: the model's own.")
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Denoiser evaluations.")] = None,
-    grid: Annotated[
-        str | None, typer.Option(help="uniform, log-snr, table or a published fast schedule.")
-    ] = None,
-    eta: Annotated[float | None, typer.Option(help="DDIM's eta: 0 deterministic, 1 ancestral.")] = None,
+    sampler: SamplerOption = None,
+    steps: StepsOption = None,
+    grid: GridOption = None,
+    eta: EtaOption = None,
     mel_iterations: Annotated[
         int | None,
         typer.Option(help="Moves the waveform to its mel so often.", show_default="the model's own"),
     ] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same audio.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    seed: SeedOption = 0,
+    device: DeviceOption = "cpu",
 ) -> None:
     """Resynthesize audio files, or vocode mel files, with a mel-conditional model."""
     from audiodiff.model import load

@@ -17,25 +17,16 @@ from audiodiff.evaluation.metrics.f0_rmse import f0_rmse
 from audiodiff.evaluation.metrics.pesq_wb import pesq_wb
 from audiodiff.evaluation.metrics.stoi import stoi
 from audiodiff.synthesis.griffin_lim import GriffinLim
-
-PLAIN = {"sample_rate": 8000, "n_fft": 256, "win_length": 256, "hop_length": 64, "n_mels": 40}
-DEFINITIONS = {
-    "center": {},
-    "same": {"framing": "same"},
-    "short window": {"n_fft": 512, "win_length": 200},
-    "normalized window": {"window_normalized": True},
-    "power": {"power": 2},
-    "decibels": {"log_base": "db20", "scale": 0.01, "offset": 1.0},
-}
+from tests.tiny import MEL, MEL_VARIANTS
 
 
 def speech(data_dir: Path) -> Tensor:
     return io.read(data_dir / "fsdd/recordings/7_theo_3.flac")[0]
 
 
-@pytest.mark.parametrize("name", DEFINITIONS)
+@pytest.mark.parametrize("name", MEL_VARIANTS)
 def test_mel_of_the_result_is_the_mel_given(name: str, data_dir: Path) -> None:
-    log_mel = LogMel.from_definition(PLAIN | DEFINITIONS[name])
+    log_mel = LogMel.from_definition(MEL | MEL_VARIANTS[name])
     waveform = speech(data_dir)
     mel = log_mel(waveform)
     lengths = torch.tensor([waveform.shape[-1]])
@@ -52,7 +43,7 @@ def test_mel_of_the_result_is_the_mel_given(name: str, data_dir: Path) -> None:
 @pytest.mark.parametrize("framing", ["center", "same"])
 def test_result_stands_where_the_recording_stood(framing: str) -> None:
     """A click comes back at its own sample, so neither framing shifts the time axis."""
-    log_mel = LogMel.from_definition(PLAIN | {"framing": framing})
+    log_mel = LogMel.from_definition(MEL | {"framing": framing})
     waveform = torch.zeros(1, 4096)
     waveform[0, 2000:2004] = 0.9
     made = GriffinLim(log_mel)(log_mel(waveform), torch.tensor([4096]))[0].double()
@@ -61,7 +52,7 @@ def test_result_stands_where_the_recording_stood(framing: str) -> None:
 
 
 def test_pitch_survives() -> None:
-    log_mel = LogMel.from_definition(PLAIN | {"n_fft": 512, "win_length": 512, "n_mels": 80})
+    log_mel = LogMel.from_definition(MEL | {"n_fft": 512, "win_length": 512, "n_mels": 80})
     time = torch.arange(8000) / 8000
     tone = (
         sum(torch.sin(2 * torch.pi * 180 * n * time) / n for n in range(1, 15))
@@ -73,14 +64,14 @@ def test_pitch_survives() -> None:
 
 
 def test_same_seed_same_waveform(data_dir: Path) -> None:
-    log_mel = LogMel.from_definition(PLAIN)
+    log_mel = LogMel.from_definition(MEL)
     mel, vocoder = log_mel(speech(data_dir)), GriffinLim(log_mel, 5)
     assert torch.equal(vocoder(mel, seed=1), vocoder(mel, seed=1))
     assert not torch.equal(vocoder(mel, seed=1), vocoder(mel, seed=2))
 
 
 def test_item_is_the_same_alone_and_padded_in_a_batch(data_dir: Path) -> None:
-    log_mel = LogMel.from_definition(PLAIN)
+    log_mel = LogMel.from_definition(MEL)
     short, long = speech(data_dir)[:, :1500], speech(data_dir)[:, :2200]
     mels = [log_mel(x) for x in (short, long)]
     padded = torch.nn.functional.pad(
@@ -96,18 +87,18 @@ def test_item_is_the_same_alone_and_padded_in_a_batch(data_dir: Path) -> None:
 
 @pytest.mark.parametrize("framing", ["center", "same"])
 def test_without_lengths_there_are_hop_length_samples_a_frame(framing: str, data_dir: Path) -> None:
-    log_mel = LogMel.from_definition(PLAIN | {"framing": framing})
+    log_mel = LogMel.from_definition(MEL | {"framing": framing})
     mel = log_mel(speech(data_dir))
     assert GriffinLim(log_mel, 1)(mel).shape == (1, mel.shape[-1] * log_mel.hop_length)
 
 
 def test_silence_stays_silent() -> None:
-    log_mel = LogMel.from_definition(PLAIN)
+    log_mel = LogMel.from_definition(MEL)
     assert GriffinLim(log_mel)(log_mel(torch.zeros(1, 4000))).abs().max() < 1e-3
 
 
 def test_what_does_not_fit_is_refused(data_dir: Path) -> None:
-    log_mel = LogMel.from_definition(PLAIN)
+    log_mel = LogMel.from_definition(MEL)
     mel = log_mel(speech(data_dir))
     with pytest.raises(InputError, match="40 bands"):
         GriffinLim(log_mel)(mel[:, :20])

@@ -12,16 +12,7 @@ from audiodiff.audio import io
 from audiodiff.audio.mel import LogMel
 from audiodiff.errors import InputError
 from audiodiff.synthesis.mel_consistency import match_mel
-
-PLAIN = {"sample_rate": 8000, "n_fft": 256, "win_length": 256, "hop_length": 64, "n_mels": 40}
-DEFINITIONS = {
-    "center": {},
-    "same": {"framing": "same"},
-    "short window": {"n_fft": 512, "win_length": 200},
-    "normalized window": {"window_normalized": True},
-    "power": {"power": 2},
-    "decibels": {"log_base": "db20", "scale": 0.01, "offset": 1.0},
-}
+from tests.tiny import MEL, MEL_VARIANTS
 
 
 def speech(data_dir: Path) -> Tensor:
@@ -33,9 +24,9 @@ def noisy(waveform: Tensor) -> Tensor:
     return 0.5 * waveform + 0.05 * noise
 
 
-@pytest.mark.parametrize("name", DEFINITIONS)
+@pytest.mark.parametrize("name", MEL_VARIANTS)
 def test_mel_comes_nearer_with_more_iterations(name: str, data_dir: Path) -> None:
-    log_mel = LogMel.from_definition(PLAIN | DEFINITIONS[name])
+    log_mel = LogMel.from_definition(MEL | MEL_VARIANTS[name])
     waveform = speech(data_dir)
     mel = log_mel(waveform[None])[0]
 
@@ -49,7 +40,7 @@ def test_mel_comes_nearer_with_more_iterations(name: str, data_dir: Path) -> Non
 
 
 def test_waveform_that_has_its_mel_already_stays(data_dir: Path) -> None:
-    log_mel = LogMel.from_definition(PLAIN)
+    log_mel = LogMel.from_definition(MEL)
     waveform = speech(data_dir)
     mel = log_mel(waveform[None])[0]
     inside = slice(256, -256)  # the mel's reflected ends are no signal that a waveform can have
@@ -60,13 +51,13 @@ def test_waveform_that_has_its_mel_already_stays(data_dir: Path) -> None:
 
 
 def test_no_iterations_return_the_waveform(data_dir: Path) -> None:
-    log_mel = LogMel.from_definition(PLAIN)
+    log_mel = LogMel.from_definition(MEL)
     waveform = speech(data_dir)
     assert torch.equal(match_mel(waveform, log_mel(waveform[None])[0], log_mel, 0), waveform)
 
 
 def test_mel_of_less_frames_and_negative_iterations_are_refused(data_dir: Path) -> None:
-    log_mel = LogMel.from_definition(PLAIN)
+    log_mel = LogMel.from_definition(MEL)
     waveform = speech(data_dir)
     mel = log_mel(waveform[None])[0]
     with pytest.raises(InputError, match="frames"):
