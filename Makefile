@@ -2,7 +2,6 @@
 #
 # PYTHON  the interpreter that makes .venv (3.10 or newer)
 # ARGS    more arguments: make test ARGS="-k mel", make demo ARGS="training.updates=2000"
-# Without an NVIDIA GPU, PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu gets a smaller torch.
 
 PYTHON ?= python3
 ARGS ?=
