@@ -16,7 +16,7 @@ _HOMES = {
     "AudioDiffusion": "model",
     "load": "model",
     "Vocoder": "synthesis.vocoder",
-    "GriffinLim": "synthesis.griffin_lim",
+    "GriffinLim": "audio.griffin_lim",
     "LogMel": "audio.mel",
     "Sampler": "diffusion.samplers",
     "Ancestral": "diffusion.samplers",

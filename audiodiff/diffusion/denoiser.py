@@ -9,17 +9,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from audiodiff.diffusion.parameterizations import Parameterization
+from audiodiff.diffusion.priors import color, whiten_scale
 from audiodiff.diffusion.process import expand, score_from_clean
-from audiodiff.diffusion.schedules import NoiseSchedule
+from audiodiff.diffusion.schedules import NoiseSchedule, table_of
+from audiodiff.errors import InputError
 from audiodiff.types import Condition
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
+
+
+@runtime_checkable
+class VarianceDenoise(Protocol):
+    """A Denoise of a model that also learned the variance of each step."""
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        """Returns the clean estimate [B, C, F]."""
+        ...
+
+    def with_variance(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the clean estimate and the share v of the large log-variance, both [B, C, F]."""
+        ...
 
 
 class NoiseLabel(Protocol):
@@ -36,7 +51,7 @@ class StepIndex:
 
     def __call__(self, schedule: NoiseSchedule, t: Tensor) -> Tensor:
         """Returns [B] in [0, N - 1]; a level below the first row counts as the first row."""
-        return (t * schedule.steps - 1).clamp(min=0)
+        return (t * table_of(schedule, "noise_label StepIndex").steps - 1).clamp(min=0)
 
 
 @dataclass(frozen=True)
@@ -44,8 +59,26 @@ class LogSnr:
     """A quarter of the log-SNR, about -2.5 to 2.5 (Karras et al. 2022, c_noise = log(sigma) / 4, up to sign)."""
 
     def __call__(self, schedule: NoiseSchedule, t: Tensor) -> Tensor:
-        """Returns [B]."""
-        return schedule.log_snr(t) / 4
+        """Returns [B], within +-10 where the log-SNR is infinite."""
+        return (schedule.log_snr(t) / 4).clamp(-10, 10)
+
+
+@dataclass(frozen=True)
+class Alpha:
+    """The scale of the signal, sqrt(alpha-bar): the continuous noise level of Chen et al. 2021 (WaveGrad)."""
+
+    def __call__(self, schedule: NoiseSchedule, t: Tensor) -> Tensor:
+        """Returns [B] in [0, 1]."""
+        return schedule.alpha(t)
+
+
+@dataclass(frozen=True)
+class Time:
+    """The time itself, as Grad-TTS, Dance Diffusion and flow matching tell it."""
+
+    def __call__(self, schedule: NoiseSchedule, t: Tensor) -> Tensor:
+        """Returns [B] in [0, 1]."""
+        return t.double()
 
 
 class Network(Protocol):
@@ -65,7 +98,11 @@ class Network(Protocol):
 
 
 class Denoiser(nn.Module):
-    """Maps x_t [B, C, F] at t [B] to the clean estimate [B, C, F]."""
+    """Maps x_t [B, C, F] at t [B] to the clean estimate [B, C, F].
+
+    Where the condition tells a prior, x_t and the estimate are whitened by it (see `priors`); the network
+    sees and predicts in the coordinates of the data.
+    """
 
     network: Network
 
@@ -91,46 +128,91 @@ class Denoiser(nn.Module):
         self.noise_label = noise_label
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """Returns the network's own output F(c_in x_t), for the objective.
+        """Returns the network's prediction F(c_in x_t), for the objective.
 
         Args:
             x_t: [B, C, F].
             t: [B] or a scalar, float64, in (0, 1].
             condition: what the network is told besides.
         """
-        t = _per_item(t, x_t)
-        c_in, _, _ = self._coefficients(t)
-        return self.network(expand(c_in, x_t) * x_t, self._label(t, x_t), condition)
+        return self._predict(self._open(condition), x_t, t, condition)[0]
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Returns the clean estimate [B, C, F] for x_t at t."""
-        return self._clean(x_t, _per_item(t, x_t), self.predict(x_t, t, condition))
+        return self.clean_of(x_t, t, self.predict(x_t, t, condition))
 
     def bind(self, condition: Condition) -> Denoise:
         """Returns (x, t) -> clean for one condition; what depends on it alone is computed once."""
         network = self.network.bind(condition)
-
-        def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-            t = _per_item(t, x_t)
-            c_in, _, _ = self._coefficients(t)
-            output = network(expand(c_in, x_t) * x_t, self._label(t, x_t))
-            return self._clean(x_t, t, output)
-
-        return denoise
+        return lambda x_t, t: self.clean_of(x_t, t, self._predict(network, x_t, t, condition)[0])
 
     def score(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Returns grad log p(x_t) [B, C, F], t > 0 (Song et al. 2021, section 3)."""
         return score_from_clean(self.schedule, x_t, self(x_t, t, condition), t)
 
-    def _clean(self, x_t: Tensor, t: Tensor, output: Tensor) -> Tensor:
-        _, c_skip, c_out = self._coefficients(t)
-        return expand(c_skip, x_t) * x_t + expand(c_out, x_t) * output.to(x_t.dtype)
+    def clean_of(self, x_t: Tensor, t: Tensor, prediction: Tensor) -> Tensor:
+        """Returns the clean estimate [B, C, F] that a prediction at x_t means."""
+        _, c_skip, c_out = self.coefficients(_per_item(t, x_t))
+        return expand(c_skip, x_t) * x_t + expand(c_out, x_t) * prediction.to(x_t.dtype)
 
-    def _coefficients(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns (c_in, c_skip, c_out) at t, float64."""
         return self.parameterization(self.schedule.alpha(t), self.schedule.sigma(t))
 
-    def _label(self, t: Tensor, x: Tensor) -> Tensor:
-        return self.noise_label(self.schedule, t).to(device=x.device, dtype=x.dtype)
+    def _predict(
+        self, network: Callable[[Tensor, Tensor], Tensor], x_t: Tensor, t: Tensor, condition: Condition
+    ) -> tuple[Tensor, ...]:
+        """Returns the tensors of x's shape that the network gives, the prediction first."""
+        t = _per_item(t, x_t)
+        c_in, _, _ = self.coefficients(t)
+        label = self.noise_label(self.schedule, t).to(device=x_t.device, dtype=x_t.dtype)
+        prediction, *others = network(expand(c_in, x_t) * color(x_t, condition), label).split(x_t.shape[1], 1)
+        return whiten_scale(prediction, condition), *others
+
+    def _open(self, condition: Condition) -> Callable[[Tensor, Tensor], Tensor]:
+        return lambda x, noise_label: self.network(x, noise_label, condition)
+
+
+class VarianceDenoiser(Denoiser):
+    """A Denoiser whose network also tells the variance of each reverse step (Nichol and Dhariwal 2021, eq. 15).
+
+    The network has outputs = 2: the prediction and, stacked behind it along the channels, a number that is
+    -1 where the variance is the posterior's and 1 where it is the transition's.
+    """
+
+    def predict_with_variance(self, x_t: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+        """Returns the prediction and the share v of the transition's log-variance, both [B, C, F].
+
+        Raises:
+            InputError: the network gives no second output.
+        """
+        return _shared(self._predict(self._open(condition), x_t, t, condition))
+
+    def bind(self, condition: Condition) -> VarianceDenoise:
+        """Returns a VarianceDenoise for one condition."""
+        network = self.network.bind(condition)
+        return _BoundVariance(self, lambda x, t: _shared(self._predict(network, x, t, condition)))
+
+
+@dataclass(frozen=True)
+class _BoundVariance:
+    denoiser: Denoiser
+    predict: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.with_variance(x, t)[0]
+
+    def with_variance(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        prediction, share = self.predict(x, t)
+        return self.denoiser.clean_of(x, t, prediction), share
+
+
+def _shared(outputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    if len(outputs) != 2:
+        raise InputError(
+            f"learned variance: the network gives {len(outputs)} output(s), expected 2; build it with outputs: 2"
+        )
+    return outputs[0], (outputs[1] + 1) / 2
 
 
 def _per_item(t: Tensor, x: Tensor) -> Tensor:

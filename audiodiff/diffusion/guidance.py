@@ -1,24 +1,87 @@
-"""Classifier-free guidance: one Denoise made of two (Ho and Salimans 2022, eq. 6)."""
+"""Guidance: one Denoise made of two, a better and a worse one.
+
+Classifier-free guidance moves away from the estimate without the condition (Ho and Salimans 2022, eq. 6);
+autoguidance moves away from that of a smaller or less trained model under the same condition (Karras et al.
+2024). Both are the same extrapolation.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from audiodiff.diffusion.denoiser import Denoise
+from audiodiff.errors import InputError
 
 
-def guided(conditional: Denoise, unconditional: Denoise, scale: float) -> Denoise:
-    """Returns a Denoise that moves away from the unconditional estimate.
+@dataclass(frozen=True)
+class Guidance:
+    """How far to move.
 
-    Args:
-        conditional: told the condition.
-        unconditional: told nothing.
-        scale: 1 is the plain conditional estimate, 0 the unconditional one; above 1 exaggerates. The clean
-            estimate is affine in every parameterization, so that this is the paper's rule for epsilon.
+    Attributes:
+        scale: 1 is the plain conditional estimate, 0 the other one; above 1 exaggerates. The clean estimate is
+            affine in every parameterization, so this is the papers' rule for epsilon too.
+        rescale: share of the result whose spread is brought back to that of the conditional estimate, 0 to 1
+            (Lin et al. 2024, eq. 16); against the loudness that large scales add.
+        interval: (lowest, highest) t in which to guide; outside the estimate is the plain conditional one
+            (Kynkaanniemi et al. 2024).
     """
 
-    def denoise(x: Tensor, t: Tensor) -> Tensor:
-        base = unconditional(x, t)
-        return base + scale * (conditional(x, t) - base)
+    scale: float = 1.0
+    rescale: float = 0.0
+    interval: tuple[float, float] = (0.0, 1.0)
 
-    return denoise
+    def __post_init__(self) -> None:
+        if self.scale < 0:
+            raise InputError(f"guidance scale: got {self.scale}, expected 0 or more")
+        if not 0 <= self.rescale <= 1:
+            raise InputError(f"guidance rescale: got {self.rescale}, expected a number from 0 to 1")
+        low, high = self.interval
+        if not 0 <= low < high <= 1:
+            raise InputError(f"guidance interval: got {low} to {high}, expected 0 <= lowest < highest <= 1")
+
+
+@dataclass(frozen=True)
+class GuidedDenoise:
+    """A Denoise that moves away from a worse one.
+
+    Attributes:
+        conditional: told the condition.
+        other: told nothing, or a weaker model.
+        guidance: how far.
+    """
+
+    conditional: Denoise
+    other: Denoise
+    guidance: Guidance
+
+    @property
+    def scale(self) -> float:
+        """The guidance scale."""
+        return self.guidance.scale
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        """Returns the guided clean estimate [B, C, F]."""
+        low, high = self.guidance.interval
+        if not low <= float(t.max()) <= high:
+            return self.conditional(x, t)
+        return self.both(x, t)[0]
+
+    def both(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the guided and the other clean estimate."""
+        conditional, other = self.conditional(x, t), self.other(x, t)
+        clean = other + self.guidance.scale * (conditional - other)
+        if self.guidance.rescale > 0:
+            matched = clean * (_spread(conditional) / _spread(clean).clamp(min=1e-12))
+            clean = clean + self.guidance.rescale * (matched - clean)
+        return clean, other
+
+
+def guided(conditional: Denoise, other: Denoise, guidance: Guidance) -> Denoise:
+    """Returns the guided Denoise; at scale 1 the conditional one itself, which costs one evaluation."""
+    return conditional if guidance.scale == 1 else GuidedDenoise(conditional, other, guidance)
+
+
+def _spread(x: Tensor) -> Tensor:
+    return x.flatten(1).std(1).view(-1, *[1] * (x.dim() - 1))

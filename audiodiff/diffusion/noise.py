@@ -2,7 +2,7 @@
 
 The same seed therefore gives the same audio whether items are synthesized alone or in a batch, at any
 batch size, whole or in chunks. The numbers come from the counter-based generator Philox 4x64 (Salmon et
-al. 2011): key = (seed, item), counter = (block, step), so that any position can be computed by itself, and
+al. 2011): key = (seed, item), counter = (block, step, draw), so that any position can be computed by itself, and
 from one Box-Muller pair per 64-bit word, so that no position depends on how often another one was redrawn.
 """
 
@@ -19,7 +19,7 @@ from audiodiff.errors import InputError
 _WORDS_PER_BLOCK = 4  # one Philox 4x64 counter value gives four 64-bit words
 
 
-def keyed_normal(key: tuple[int, int], step: int, start: int, count: int) -> np.ndarray:
+def keyed_normal(key: tuple[int, int], step: int, start: int, count: int, draw: int = 0) -> np.ndarray:
     """Returns standard normal numbers at positions start .. start + count - 1 of one stream.
 
     Args:
@@ -27,11 +27,12 @@ def keyed_normal(key: tuple[int, int], step: int, start: int, count: int) -> np.
         step: which stream of the item: 0 is the starting noise, then one per sampler step.
         start: first position.
         count: how many positions.
+        draw: number of the draw within the step, for steps that draw more than once.
     """
     first_word, last_word = start // 2, (start + count + 1) // 2
     block = first_word // _WORDS_PER_BLOCK
     generator = np.random.Philox(
-        key=np.array(key, dtype=np.uint64), counter=np.array([block, step, 0, 0], dtype=np.uint64)
+        key=np.array(key, dtype=np.uint64), counter=np.array([block, step, draw, 0], dtype=np.uint64)
     )
     words = generator.random_raw(last_word - block * _WORDS_PER_BLOCK)
     words = words[first_word - block * _WORDS_PER_BLOCK :]
@@ -62,18 +63,21 @@ class KeyedNoise:
         self._keys = [(seed, item) for item in items]
         self._frame = frame
 
-    def __call__(self, step: int, shape: torch.Size | tuple[int, int, int], device: torch.device) -> Tensor:
+    def __call__(
+        self, step: int, shape: torch.Size | tuple[int, int, int], device: torch.device, draw: int = 0
+    ) -> Tensor:
         """Returns [B, C, F] standard normal noise, float32.
 
         Args:
             step: 0 for the starting noise, then one number per sampler step.
             shape: (B, C, F); the numbers at a frame do not depend on F.
             device: where the noise goes.
+            draw: number of the draw within the step, from 0.
         """
         batch, channels, frames = shape
         if batch != len(self._keys):
             raise ValueError(f"noise for {batch} items asked of a source for {len(self._keys)}")
         start, count = self._frame * channels, frames * channels
-        streams = [keyed_normal(key, step, start, count) for key in self._keys]
+        streams = [keyed_normal(key, step, start, count, draw) for key in self._keys]
         noise = torch.from_numpy(np.stack(streams).astype(np.float32))
         return noise.view(batch, frames, channels).transpose(1, 2).contiguous().to(device)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from audiodiff.diffusion.process import expand
+from audiodiff.errors import InputError
 
 Coefficients = tuple[Tensor, Tensor, Tensor]
 Parameterization = Callable[[Tensor, Tensor], Coefficients]
@@ -24,11 +25,58 @@ def epsilon(alpha: Tensor, sigma: Tensor) -> Coefficients:
     """F predicts the noise: clean = (x_t - sigma F) / alpha (Ho et al. 2020, eq. 15).
 
     Raises:
-        ValueError: alpha is 0 somewhere, where the noise says nothing of the signal.
+        InputError: alpha is 0 somewhere, where the noise says nothing of the signal.
     """
-    if bool((alpha <= 0).any()):
-        raise ValueError("epsilon prediction needs alpha > 0; this schedule reaches alpha = 0")
+    _require_signal("epsilon", alpha)
     return alpha.new_ones(alpha.shape), 1 / alpha, -sigma / alpha
+
+
+def score(alpha: Tensor, sigma: Tensor) -> Coefficients:
+    """F predicts grad log p(x_t) = -eps / sigma: clean = (x_t + sigma^2 F) / alpha (Song et al. 2021).
+
+    Raises:
+        InputError: alpha is 0 somewhere.
+    """
+    _require_signal("score", alpha)
+    return alpha.new_ones(alpha.shape), 1 / alpha, sigma**2 / alpha
+
+
+def clean(alpha: Tensor, sigma: Tensor) -> Coefficients:
+    """F predicts the clean signal itself (Ramesh et al. 2022)."""
+    one = alpha.new_ones(alpha.shape)
+    return one, 0 * one, one
+
+
+def velocity(alpha: Tensor, sigma: Tensor) -> Coefficients:
+    """F predicts v = alpha eps - sigma x_0, at any level (Salimans and Ho 2022, appendix D)."""
+    power = alpha**2 + sigma**2
+    return alpha.new_ones(alpha.shape), alpha / power, -sigma / power
+
+
+def flow(alpha: Tensor, sigma: Tensor) -> Coefficients:
+    """F predicts eps - x_0, the speed along a straight path (Lipman et al. 2023; Liu et al. 2023)."""
+    total = alpha + sigma
+    return alpha.new_ones(alpha.shape), 1 / total, -sigma / total
+
+
+def edm(alpha: Tensor, sigma: Tensor, *, data_std: float = 1.0) -> Coefficients:
+    """The preconditioning of Karras et al. 2022, table 1: input and target of F have unit variance.
+
+    Args:
+        alpha: scale of the signal.
+        sigma: scale of the noise.
+        data_std: standard deviation of the clean signal; 1 for a Representation with its statistics.
+    """
+    power = sigma**2 + (alpha * data_std) ** 2
+    return power.rsqrt(), alpha * data_std**2 / power, sigma * data_std * power.rsqrt()
+
+
+def _require_signal(name: str, alpha: Tensor) -> None:
+    if bool((alpha <= 0).any()):
+        raise InputError(
+            f"{name} prediction divides by alpha, and this schedule reaches alpha = 0; "
+            "choose velocity, clean, flow or edm"
+        )
 
 
 def target(coefficients: Coefficients, alpha: Tensor, sigma: Tensor, clean: Tensor, noise: Tensor) -> Tensor:

@@ -41,6 +41,39 @@ def score_from_clean(schedule: NoiseSchedule, x_t: Tensor, clean: Tensor, t: Ten
     return (expand(schedule.alpha(t), x_t) * clean - x_t) / expand(sigma * sigma, x_t)
 
 
+def noise_ratio(schedule: NoiseSchedule, t: Tensor) -> Tensor:
+    """Returns sigma(t) / alpha(t), the noise level of Karras et al. 2022: that of x_t / alpha(t); float64."""
+    return schedule.sigma(t) / schedule.alpha(t)
+
+
+def time_of_ratio(schedule: NoiseSchedule, ratio: Tensor) -> Tensor:
+    """Returns the t whose noise_ratio is `ratio`, clamped to [0, 1]."""
+    return schedule.time(-2 * ratio.double().log())
+
+
+def rates(schedule: NoiseSchedule, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns d alpha / dt and d sigma / dt at t > 0, float64, of t's shape."""
+    # Synthesis runs in inference mode, where nothing can be differentiated.
+    with torch.inference_mode(False), torch.enable_grad():
+        t = t.detach().double().clone().requires_grad_()
+        rate = [torch.autograd.grad(f(t).sum() + 0 * t.sum(), t)[0] for f in (schedule.alpha, schedule.sigma)]
+    return rate[0], rate[1]
+
+
+def velocity_from_clean(schedule: NoiseSchedule, x_t: Tensor, clean: Tensor, t: Tensor) -> Tensor:
+    """Returns dx/dt of the probability flow, alpha'(t) clean + sigma'(t) eps; t > 0.
+
+    Args:
+        schedule: the noise schedule.
+        x_t: [B, C, F].
+        clean: [B, C, F], the expected clean signal.
+        t: scalar or [B].
+    """
+    alpha_rate, sigma_rate = rates(schedule, t)
+    noise = epsilon_from_clean(schedule, x_t, clean, t)
+    return expand(alpha_rate, x_t) * clean + expand(sigma_rate, x_t) * noise
+
+
 def posterior(
     schedule: NoiseSchedule, x_t: Tensor, clean: Tensor, t: Tensor, s: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -55,6 +88,14 @@ def posterior(
     weight_clean = schedule.alpha(s) * transition / sigma_t**2
     mean = expand(weight_x, x_t) * x_t + expand(weight_clean, x_t) * clean
     return mean, transition * sigma_s**2 / sigma_t**2
+
+
+def starting_std(schedule: NoiseSchedule, t: Tensor) -> Tensor:
+    """Returns the standard deviation of x_t for clean signals of unit variance, with which sampling starts.
+
+    1 for every variance-preserving schedule, as published samplers have it also where the table keeps signal.
+    """
+    return (schedule.alpha(t) ** 2 + schedule.sigma(t) ** 2).sqrt()
 
 
 def transition_variance(schedule: NoiseSchedule, t: Tensor, s: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
 """Choosing t: densities to train with and grids to sample on.
 
 A density draws one t per training item. A grid is a callable schedule -> times [steps + 1], float64,
-strictly falling, that ends at 0. The published fast schedules are named here with the betas their authors
-printed; on another model's table each level is aligned to the time with the same alpha (Kong et al. 2021,
-appendix B), so that the network sees the fractional step that belongs to it.
+strictly falling, that ends at 0; Sampler checks it. The published fast schedules are named here with the
+betas their authors printed; on another model's table each level is aligned to the time with the same alpha
+(Kong et al. 2021, appendix B), so that the network sees the fractional step that belongs to it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from audiodiff.diffusion.schedules import BetaTable, NoiseSchedule
+from audiodiff.diffusion.process import noise_ratio, time_of_ratio
+from audiodiff.diffusion.schedules import BetaTable, NoiseSchedule, VariancePreserving, table_of
 from audiodiff.errors import InputError
 
 FAST_SCHEDULES: dict[str, tuple[float, ...]] = {
@@ -23,7 +24,21 @@ FAST_SCHEDULES: dict[str, tuple[float, ...]] = {
     "diffwave-base-6": (1e-4, 1e-3, 1e-2, 0.05, 0.2, 0.5),
     "diffwave-large-6": (1e-4, 1e-3, 1e-2, 0.05, 0.2, 0.7),
     # Lee et al. 2022 (PriorGrad), released code.
+    "priorgrad-4": (1e-3, 1e-2, 0.05, 0.2),
     "priorgrad-12": (1e-4, 5e-4, 8e-4, 1e-3, 5e-3, 8e-3, 0.01, 0.05, 0.08, 0.1, 0.2, 0.5),
+    "priorgrad-acoustic-6": (1e-3, 1e-2, 0.05, 0.1, 0.5, 0.8),
+    # Nguyen et al. 2024 (FreGrad), released code, for its zero-terminal-SNR table of 50 rows.
+    "fregrad-2": (0.04, 0.95),
+    "fregrad-3": (1e-4, 0.1, 0.95),
+    "fregrad-6": (1e-4, 0.0215, 0.045, 0.08, 0.2, 0.5),
+    # Found with WaveGrad's grid search (Chen et al. 2021, section 4) for its table of 1000 rows:
+    # ivanvovk/WaveGrad, released schedules.
+    "wavegrad-6": (1e-6, 1.893e-5, 1.194e-4, 1.005e-3, 1.109e-2, 0.06),
+    "wavegrad-7": (1e-6, 5e-6, 1.893e-5, 1e-4, 1e-3, 1.11e-2, 0.06),
+    "wavegrad-12": (
+        *(1e-6, 5.337e-6, 6.93e-6, 3.699e-5, 1.709e-4, 3.948e-4),
+        *(1.368e-3, 2.809e-3, 3.245e-3, 8.658e-3, 1.499e-2, 0.06),
+    ),
     # Huang et al. 2022 (FastDiff), released code, for its table of 1000 rows.
     "fastdiff-3": (9e-5, 9e-3, 0.6),
     "fastdiff-4": (3.2176e-4, 2.5743e-3, 2.5376e-2, 0.70414),
@@ -49,10 +64,10 @@ class Grid(Protocol):
 
 @dataclass(frozen=True)
 class UniformGrid:
-    """Times evenly spaced from 1 to 0.
+    """Times evenly spaced from 1 to 0, "trailing" in Lin et al. 2024, table 2.
 
     Attributes:
-        steps: number of denoiser evaluations.
+        steps: number of denoiser evaluations of a first-order step.
     """
 
     steps: int
@@ -64,10 +79,8 @@ class UniformGrid:
 
 
 @dataclass(frozen=True)
-class LogSnrGrid:
-    """Times evenly spaced in log-SNR between t = 1 and the first row of the table, then 0.
-
-    Few steps spend themselves where the signal forms (Lu et al. 2022, DPM-Solver, section 3.3).
+class LinspaceGrid:
+    """Times evenly spaced from 1 to the earliest time of the schedule, then 0: both ends of a table.
 
     Attributes:
         steps: number of denoiser evaluations.
@@ -76,14 +89,99 @@ class LogSnrGrid:
     steps: int
 
     def __call__(self, schedule: NoiseSchedule) -> Tensor:
-        """Returns the times, from 1 to 1/N in log-SNR and then 0."""
+        """Returns the times; a single step goes from 1 to 0."""
         _check_steps(self.steps)
-        ends = schedule.log_snr(torch.tensor([1.0, 1.0 / schedule.steps], dtype=torch.float64))
+        return _closed(
+            torch.linspace(1, schedule.earliest, max(self.steps, 2), dtype=torch.float64), self.steps
+        )
+
+
+@dataclass(frozen=True)
+class LeadingGrid:
+    """Every k-th row of the table counted from its first, then 0; it does not start at t = 1.
+
+    The rows of Song et al. 2021 (DDIM) and of much published code. Off the terminal distribution from the
+    first step, it is here to repeat what was published that way.
+
+    Attributes:
+        steps: number of denoiser evaluations; the stride is rows / steps, rounded down.
+    """
+
+    steps: int
+
+    def __call__(self, schedule: NoiseSchedule) -> Tensor:
+        """Returns the times.
+
+        Raises:
+            InputError: the schedule has no rows, or fewer than steps.
+        """
+        _check_steps(self.steps)
+        rows = table_of(schedule, "leading grid").steps
+        if self.steps > rows:
+            raise InputError(
+                f"leading grid: {self.steps} steps of a table with {rows} rows; choose at most {rows}"
+            )
+        first = torch.arange(self.steps - 1, -1, -1, dtype=torch.float64) * (rows // self.steps) + 1
+        return _closed(first / rows, self.steps)
+
+
+@dataclass(frozen=True)
+class LogSnrGrid:
+    """Times evenly spaced in log-SNR from the noisiest level to the cleanest, then 0: "exponential" in the noise.
+
+    Few steps spend themselves where the signal forms (Lu et al. 2022, DPM-Solver, section 3.3).
+
+    Attributes:
+        steps: number of denoiser evaluations.
+        ratio_min: sigma / alpha before the last step; None for that of the schedule's earliest time.
+        ratio_max: sigma / alpha at the start; None for that of t = 1.
+    """
+
+    steps: int
+    ratio_min: float | None = None
+    ratio_max: float | None = None
+
+    def __call__(self, schedule: NoiseSchedule) -> Tensor:
+        """Returns the times, and 0.
+
+        Raises:
+            InputError: bounds that are not rising, or no signal left at t = 1 and no ratio_max.
+        """
+        _check_steps(self.steps)
+        low, high = _bounds(schedule, self.ratio_min, self.ratio_max)
         # One step has no second end to space towards.
-        levels = torch.linspace(float(ends[0]), float(ends[1]), max(self.steps, 2), dtype=torch.float64)
-        times = schedule.time(levels)[: self.steps]
-        times[0] = 1.0
-        return torch.cat([times, times.new_zeros(1)])
+        logs = torch.linspace(high.log(), low.log(), max(self.steps, 2), dtype=torch.float64)
+        return _from_ratios(schedule, logs.exp(), self.steps, self.ratio_max)
+
+
+@dataclass(frozen=True)
+class KarrasGrid:
+    """sigma / alpha evenly spaced in its rho-th root, then 0 (Karras et al. 2022, eq. 5).
+
+    Attributes:
+        steps: number of denoiser evaluations of a first-order step.
+        rho: 7 in the paper; larger spends more steps on little noise.
+        ratio_min: sigma / alpha before the last step; None for that of the schedule's earliest time.
+        ratio_max: sigma / alpha at the start; None for that of t = 1.
+    """
+
+    steps: int
+    rho: float = 7.0
+    ratio_min: float | None = None
+    ratio_max: float | None = None
+
+    def __call__(self, schedule: NoiseSchedule) -> Tensor:
+        """Returns the times, and 0.
+
+        Raises:
+            InputError: bounds that are not rising, rho not above 0, or no signal left at t = 1 and no ratio_max.
+        """
+        _check_steps(self.steps)
+        if self.rho <= 0:
+            raise InputError(f"rho: got {self.rho}, expected a number above 0")
+        low, high = (bound ** (1 / self.rho) for bound in _bounds(schedule, self.ratio_min, self.ratio_max))
+        roots = torch.linspace(float(high), float(low), max(self.steps, 2), dtype=torch.float64)
+        return _from_ratios(schedule, roots**self.rho, self.steps, self.ratio_max)
 
 
 @dataclass(frozen=True)
@@ -92,7 +190,24 @@ class TableGrid:
 
     def __call__(self, schedule: NoiseSchedule) -> Tensor:
         """Returns N + 1 times."""
-        return torch.arange(schedule.steps, -1, -1, dtype=torch.float64) / schedule.steps
+        rows = table_of(schedule, "table grid").steps
+        return torch.arange(rows, -1, -1, dtype=torch.float64) / rows
+
+
+@dataclass(frozen=True)
+class TimesGrid:
+    """Times that somebody chose, for example by a search.
+
+    Attributes:
+        times: strictly falling, in [0, 1]; a last time of 0 is added if it is missing.
+    """
+
+    times: tuple[float, ...]
+
+    def __call__(self, schedule: NoiseSchedule) -> Tensor:
+        """Returns the times."""
+        times = torch.tensor(self.times, dtype=torch.float64)
+        return times if len(self.times) and self.times[-1] == 0 else torch.cat([times, times.new_zeros(1)])
 
 
 @dataclass(frozen=True)
@@ -111,18 +226,21 @@ class BetaGrid:
         A level noisier than the model's last row is set to t = 1 with a warning, as FastDiff and BDDM do.
 
         Raises:
-            InputError: the schedule is no table, or two levels or more are noisier than its last row.
+            InputError: the schedule is not variance preserving, or two levels or more are noisier than its
+                noisiest.
         """
-        if not isinstance(schedule, BetaTable):
+        if not isinstance(schedule, VariancePreserving):
             raise InputError(
-                "a published beta schedule can only be aligned to a model trained on a beta table"
+                "a published beta schedule can only be aligned to a model with a variance-preserving schedule, "
+                f"got {type(schedule).__name__}; choose a uniform, log-snr or karras grid"
             )
         alphas = BetaTable(self.betas).alpha_bars.sqrt().flip(0)
-        outside = int((alphas < schedule.alpha_bars[-1].sqrt() * (1 - 1e-9)).sum())
+        last = schedule.alpha(torch.ones((), dtype=torch.float64))
+        outside = int((alphas < last * (1 - 1e-9)).sum())
         if outside > 1:
             raise InputError(
-                f"fast schedule: {outside} of its {len(self.betas)} levels are noisier than the last row of "
-                f"the model's table of {schedule.steps}; choose one made for this table"
+                f"fast schedule: {outside} of its {len(self.betas)} levels are noisier than this model's "
+                "noisiest level; choose one made for its schedule"
             )
         if outside:
             warnings.warn("the noisiest level of the fast schedule is set to t = 1", stacklevel=2)
@@ -146,6 +264,37 @@ def _check_steps(steps: int) -> None:
         raise InputError(f"sampling steps: got {steps}, expected at least 1")
 
 
+def _closed(times: Tensor, steps: int) -> Tensor:
+    return torch.cat([times[:steps], times.new_zeros(1)])
+
+
+def _bounds(schedule: NoiseSchedule, low: float | None, high: float | None) -> tuple[Tensor, Tensor]:
+    """Returns the smallest and largest sigma / alpha of a grid."""
+    ends = torch.tensor([schedule.earliest, 1.0], dtype=torch.float64)
+    ratios = noise_ratio(schedule, ends)
+    for index, given in ((0, low), (1, high)):
+        if given is not None:
+            ratios[index] = given
+    if not bool(ratios.isfinite().all()):
+        raise InputError(
+            "this schedule leaves no signal at t = 1, where sigma / alpha is infinite; give the grid a ratio_max, "
+            "or choose a uniform grid"
+        )
+    if not 0 < float(ratios[0]) < float(ratios[1]):
+        raise InputError(
+            f"grid: got ratio_min {float(ratios[0]):.4g} and ratio_max {float(ratios[1]):.4g}, expected "
+            "0 < ratio_min < ratio_max"
+        )
+    return ratios[0], ratios[1]
+
+
+def _from_ratios(schedule: NoiseSchedule, ratios: Tensor, steps: int, ratio_max: float | None) -> Tensor:
+    times = time_of_ratio(schedule, ratios)
+    if ratio_max is None:
+        times[0] = 1.0  # to the last digit
+    return _closed(times, steps)
+
+
 class TimeDensity(Protocol):
     """How training chooses t."""
 
@@ -160,15 +309,63 @@ class UniformSteps:
 
     def __call__(self, size: int, schedule: NoiseSchedule, generator: torch.Generator) -> Tensor:
         """Returns t [size] on rows of the table."""
-        rows = torch.randint(1, schedule.steps + 1, (size,), generator=generator, device=generator.device)
-        return rows.double() / schedule.steps
+        steps = table_of(schedule, "density UniformSteps").steps
+        rows = torch.randint(1, steps + 1, (size,), generator=generator, device=generator.device)
+        return rows.double() / steps
+
+
+@dataclass(frozen=True)
+class UniformTime:
+    """t uniform in (0, 1]; on a beta table this is WaveGrad's continuous noise level.
+
+    Chen et al. 2021, section 2.2: a row is drawn, then sqrt(alpha-bar) uniformly between its two levels.
+    """
+
+    def __call__(self, size: int, schedule: NoiseSchedule, generator: torch.Generator) -> Tensor:
+        """Returns t [size], continuous."""
+        return 1 - torch.rand(size, generator=generator, device=generator.device, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class GridTimes:
+    """t uniform over the times of a sampling grid, 0 left out: what a distilled student will be asked.
+
+    Attributes:
+        grid: the grid.
+    """
+
+    grid: Grid
+
+    def __call__(self, size: int, schedule: NoiseSchedule, generator: torch.Generator) -> Tensor:
+        """Returns t [size]."""
+        times = self.grid(schedule)[:-1].to(generator.device)
+        return times[torch.randint(len(times), (size,), generator=generator, device=generator.device)]
+
+
+@dataclass(frozen=True)
+class LogNormalRatio:
+    """log(sigma / alpha) normal (Karras et al. 2022, table 1); draws beyond the schedule's ends are moved to them.
+
+    Attributes:
+        mean: of the logarithm.
+        std: of the logarithm.
+    """
+
+    mean: float = -1.2
+    std: float = 1.2
+
+    def __call__(self, size: int, schedule: NoiseSchedule, generator: torch.Generator) -> Tensor:
+        """Returns t [size] in (0, 1]."""
+        normal = torch.randn(size, generator=generator, device=generator.device, dtype=torch.float64)
+        times = schedule.time(-2 * (self.mean + self.std * normal))
+        return times.clamp(min=schedule.earliest * 1e-3)
 
 
 @dataclass(frozen=True)
 class StratifiedTime:
     """t uniform in (0, 1], one draw from each of `size` equal parts: the same density, less variance.
 
-    Kingma et al. 2021, appendix I.1.
+    Kingma et al. 2021, appendix I.1. Drawn for the whole batch of all processes, it is stratified over them.
     """
 
     def __call__(self, size: int, schedule: NoiseSchedule, generator: torch.Generator) -> Tensor:

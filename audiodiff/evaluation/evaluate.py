@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from audiodiff.audio import io
+from audiodiff.audio.griffin_lim import GriffinLim
 from audiodiff.audio.mel import LogMel
 from audiodiff.errors import InputError
 from audiodiff.evaluation.judge import Judge
@@ -21,7 +22,6 @@ from audiodiff.evaluation.judge_training import confusion, spread
 from audiodiff.evaluation.metrics import Metric, NotMeasurable
 from audiodiff.evaluation.samples import SamplesFolder
 from audiodiff.progress import track
-from audiodiff.synthesis.griffin_lim import GriffinLim
 
 RESAMPLES = 2000
 RECORDING = "recording"  # the system that returns the recording itself

@@ -11,9 +11,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from audiodiff.audio.griffin_lim import analyse, padding, synthesize
 from audiodiff.audio.mel import LogMel
 from audiodiff.errors import InputError
-from audiodiff.synthesis.griffin_lim import analyse, padding, synthesize
 
 _GAINS = (0.05, 20.0)  # of one iteration: silence is not blown up at once
 

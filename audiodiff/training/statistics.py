@@ -1,7 +1,7 @@
 """Measures what the model normalises by, over the training split, and hands it to the model.
 
-The representation is divided by its standard deviation per feature, so that x has unit variance, and the
-mel conditioner normalises each band. Both are buffers and are saved with the weights.
+The representation is divided by its standard deviation per feature, so that x has unit variance. A log-mel,
+heard or diffused, also loses its mean, band by band. All are buffers and are saved with the weights.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from audiodiff.audio.mel_representation import MelRepresentation
 from audiodiff.audio.statistics import RunningMoments
 from audiodiff.conditioning.mel import Mel
 from audiodiff.errors import InputError
@@ -26,7 +27,7 @@ STD_FLOOR = 1e-3
 
 def measure(model: AudioDiffusion, batches: Iterable[Batch]) -> dict[str, Any]:
     """Returns the statistics of single-item batches as plain values for a JSON file."""
-    mels = [part for part in model.modules() if isinstance(part, Mel)]
+    mels = [part for part in model.modules() if isinstance(part, Mel | MelRepresentation)]
     power = RunningMoments()
     bands = RunningMoments()
     with torch.inference_mode():
@@ -39,7 +40,9 @@ def measure(model: AudioDiffusion, batches: Iterable[Batch]) -> dict[str, Any]:
             power.update(model.representation.variances(scaled)[:, None].expand(-1, frames))
             for part in mels:
                 bands.update(part.log_mel(batch.waveform.mean(1))[0])
-    statistics: dict[str, Any] = {"std": power.mean.sqrt().tolist()}
+    # Samples and coefficients lie about zero; a mel deviates from its mean.
+    centred = isinstance(model.representation, MelRepresentation)
+    statistics: dict[str, Any] = {"std": (bands.std if centred else power.mean.sqrt()).tolist()}
     if mels:
         statistics |= {"mel_mean": bands.mean.tolist(), "mel_std": bands.std.tolist()}
     return statistics
@@ -59,7 +62,7 @@ def apply(model: AudioDiffusion, statistics: dict[str, Any]) -> None:
         )
     model.representation.std.copy_(std.clamp(min=float(std.max()) * STD_FLOOR))
     for part in model.modules():
-        if isinstance(part, Mel):
+        if isinstance(part, Mel | MelRepresentation):
             part.mean.copy_(torch.tensor(statistics["mel_mean"]))
             part.std.copy_(torch.tensor(statistics["mel_std"]).clamp(min=1e-3))
 

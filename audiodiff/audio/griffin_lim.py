@@ -51,9 +51,19 @@ class GriffinLim:
         waveforms = mel.new_zeros(mel.shape[0], max(wanted))
         for row, item, length in zip(waveforms, mel, wanted, strict=True):
             valid = item if lengths is None else item[:, : self.log_mel.frames(length)]
-            made = self._item(valid, seed)[:length]
-            row[: made.shape[0]] = made
+            row[:length] = self.item(valid, length, seed)
         return waveforms
+
+    def item(self, mel: Tensor, length: int, seed: int = 0) -> Tensor:
+        """Returns the waveform [length] of one mel, which is believed as it stands.
+
+        Args:
+            mel: [n_mels, F], finite.
+            length: samples; those beyond the last frame are zero.
+            seed: of the first phases.
+        """
+        made = self._signal(mel, seed)[:length]
+        return torch.nn.functional.pad(made, (0, length - made.shape[0]))
 
     def _lengths(self, mel: Tensor, lengths: Tensor | None) -> list[int]:
         batch, _, frames = mel.shape
@@ -67,7 +77,7 @@ class GriffinLim:
             )
         return wanted
 
-    def _item(self, mel: Tensor, seed: int) -> Tensor:
+    def _signal(self, mel: Tensor, seed: int) -> Tensor:
         """Returns the waveform [T'] that the frames of one mel [n_mels, F] cover, from its first sample."""
         magnitude = self._linear(mel)
         generator = torch.Generator().manual_seed(seed)

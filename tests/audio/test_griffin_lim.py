@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from audiodiff.audio import io
+from audiodiff.audio.griffin_lim import GriffinLim
 from audiodiff.audio.mel import LogMel, preset
 from audiodiff.errors import InputError
 from audiodiff.evaluation.metrics.f0_rmse import f0_rmse
 from audiodiff.evaluation.metrics.pesq_wb import pesq_wb
 from audiodiff.evaluation.metrics.stoi import stoi
-from audiodiff.synthesis.griffin_lim import GriffinLim
 from tests.tiny import MEL, MEL_VARIANTS
 
 

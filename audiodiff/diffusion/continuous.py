@@ -1,0 +1,227 @@
+"""Schedules without rows: a formula in t for alpha and sigma, and its inverse.
+
+Variance-preserving ones (cosine, sigmoid, the VP SDE), the variance-exploding one of Karras et al. 2022, and the
+straight path of flow matching. Several leave no signal at t = 1; there the network must not predict the noise.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from audiodiff.diffusion.schedules import EARLIEST, VariancePreserving, checked_time
+from audiodiff.errors import InputError
+
+
+class Cosine(VariancePreserving):
+    """alpha is a quarter of a cosine: v-diffusion and Dance Diffusion with offset 0.
+
+    alpha(t) = cos((t + offset) / (1 + offset) pi/2) / cos(offset / (1 + offset) pi/2), Nichol and Dhariwal
+    2021, eq. 17. No signal is left at t = 1.
+    """
+
+    def __init__(self, offset: float = 0.0) -> None:
+        """Stores the offset, 0.008 in the paper; it keeps the first noise from being too small."""
+        if offset < 0:
+            raise InputError(f"cosine offset: got {offset}, expected 0 or more")
+        self.offset = offset
+        self._start = math.cos(offset / (1 + offset) * math.pi / 2)
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """Returns the scale of the signal at t."""
+        # 1 - t keeps the digits near t = 1, where the cosine vanishes.
+        return torch.sin((1 - checked_time(t)) / (1 + self.offset) * (math.pi / 2)) / self._start
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """Returns sqrt(1 - alpha^2), as a product of sines that keeps its digits near t = 0."""
+        unit = math.pi / 2 / (1 + self.offset)
+        t = checked_time(t)
+        return (torch.sin(t * unit) * torch.sin((t + 2 * self.offset) * unit)).sqrt() / self._start
+
+    def time_of_alpha(self, alpha: Tensor) -> Tensor:
+        """Returns the t with that alpha, clamped to [0, 1]."""
+        angle = torch.asin((alpha.double() * self._start).clamp(0, 1))
+        return (1 - angle * (2 / math.pi) * (1 + self.offset)).clamp(0, 1)
+
+
+class Sigmoid(VariancePreserving):
+    """alpha^2 falls along a logistic curve (Jabri et al. 2023; Chen 2023, algorithm 1)."""
+
+    def __init__(self, start: float = -3.0, end: float = 3.0, temperature: float = 1.0) -> None:
+        """Stores the part of the curve that is used: from start to end, stretched by the temperature."""
+        if not start < end or temperature <= 0:
+            raise InputError(
+                f"sigmoid schedule: got {start} to {end} at temperature {temperature}, expected start < end and "
+                "a temperature above 0"
+            )
+        self.start, self.end, self.temperature = start, end, temperature
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """Returns the scale of the signal at t."""
+        return self._remaining(t, self.end).clamp(min=0).sqrt()
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """Returns sqrt(1 - alpha^2), from the other end of the curve."""
+        return (-self._remaining(t, self.start)).clamp(min=0).sqrt()
+
+    def time_of_alpha(self, alpha: Tensor) -> Tensor:
+        """Returns the t with that alpha, clamped to [0, 1]."""
+        low, high = self._curve(self.start), self._curve(self.end)
+        value = high - alpha.double().square() * (high - low)
+        return ((torch.logit(value) * self.temperature - self.start) / (self.end - self.start)).clamp(0, 1)
+
+    def _remaining(self, t: Tensor, end: float) -> Tensor:
+        position = checked_time(t) * (self.end - self.start) + self.start
+        whole = self._curve(self.end) - self._curve(self.start)
+        return (self._curve(end) - torch.sigmoid(position / self.temperature)) / whole
+
+    def _curve(self, position: float) -> float:
+        return 1 / (1 + math.exp(-position / self.temperature))
+
+
+class VPSDE(VariancePreserving):
+    """Linear beta(t) in continuous time: alpha = exp(-1/2 int_0^t beta) (Song et al. 2021, eq. 33).
+
+    Grad-TTS has beta from 0.05 to 20 (Popov et al. 2021, section 4).
+    """
+
+    def __init__(self, beta_min: float = 0.05, beta_max: float = 20.0) -> None:
+        """Stores the rates at t = 0 and t = 1, per unit of time."""
+        if not 0 <= beta_min < beta_max:
+            raise InputError(
+                f"beta_min, beta_max: got {beta_min}, {beta_max}, expected 0 <= beta_min < beta_max"
+            )
+        self.beta_min, self.beta_max = beta_min, beta_max
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """Returns the scale of the signal at t."""
+        return torch.exp(-self._integral(t) / 2)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """Returns sqrt(1 - alpha^2)."""
+        return (-torch.expm1(-self._integral(t))).sqrt()
+
+    def time_of_alpha(self, alpha: Tensor) -> Tensor:
+        """Returns the t with that alpha, clamped to [0, 1]."""
+        return self._time_of_integral(-2 * alpha.double().log())
+
+    def time(self, log_snr: Tensor) -> Tensor:
+        """Returns the t with that log-SNR, clamped to [0, 1]."""
+        return self._time_of_integral(torch.nn.functional.softplus(-log_snr.double()))
+
+    def _integral(self, t: Tensor) -> Tensor:
+        t = checked_time(t)
+        return self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2
+
+    def _time_of_integral(self, integral: Tensor) -> Tensor:
+        # The root of the quadratic, written so that no digits cancel at small t.
+        root = (self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * integral).sqrt()
+        t = 2 * integral / (self.beta_min + root).clamp(min=1e-300)
+        return torch.where(integral == torch.inf, 1.0, t).clamp(0, 1)
+
+
+class LogSnrShift(VariancePreserving):
+    """Another variance-preserving schedule with its log-SNR moved: noisier below 0 (Hoogeboom et al. 2023)."""
+
+    def __init__(self, schedule: VariancePreserving, shift: float) -> None:
+        """Stores both; the shift is 2 log of the factor on the signal-to-noise amplitude ratio."""
+        self.schedule, self.shift = schedule, shift
+
+    @property
+    def earliest(self) -> float:  # type: ignore[override]
+        """That of the schedule which is moved."""
+        return self.schedule.earliest
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """Returns the scale of the signal at t."""
+        return torch.sigmoid(self.log_snr(t)).sqrt()
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """Returns sqrt(1 - alpha^2)."""
+        return torch.sigmoid(-self.log_snr(t)).sqrt()
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        """Returns the moved log-SNR."""
+        return self.schedule.log_snr(t) + self.shift
+
+    def time(self, log_snr: Tensor) -> Tensor:
+        """Returns the t with that log-SNR, clamped to [0, 1]."""
+        return self.schedule.time(log_snr.double() - self.shift)
+
+    def time_of_alpha(self, alpha: Tensor) -> Tensor:
+        """Returns the t with that alpha, clamped to [0, 1]."""
+        return self.time(torch.logit(alpha.double().square()))
+
+
+class Karras:
+    """Variance exploding: alpha = 1, sigma = sigma_max t^rho (Karras et al. 2022, section 3).
+
+    Evenly spaced t from 1 is their eq. 5 with sigma_min = 0; the smallest sigma above 0 belongs to the
+    sampling grid. rho = 1/2 is the variance-exploding process of Song et al. 2021.
+    """
+
+    earliest = EARLIEST
+
+    def __init__(self, sigma_max: float = 80.0, rho: float = 7.0) -> None:
+        """Stores the noise at t = 1, in standard deviations of the signal, and the exponent."""
+        if sigma_max <= 0 or rho <= 0:
+            raise InputError(f"sigma_max, rho: got {sigma_max}, {rho}, expected both above 0")
+        self.sigma_max, self.rho = sigma_max, rho
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """Returns 1."""
+        return torch.ones_like(checked_time(t))
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """Returns sigma_max t^rho."""
+        return self.sigma_max * checked_time(t) ** self.rho
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        """Returns -2 log sigma(t)."""
+        return -2 * (math.log(self.sigma_max) + self.rho * checked_time(t).log())
+
+    def time(self, log_snr: Tensor) -> Tensor:
+        """Returns the t with that log-SNR, clamped to [0, 1]."""
+        return torch.exp((-log_snr.double() / 2 - math.log(self.sigma_max)) / self.rho).clamp(0, 1)
+
+
+class Flow:
+    """The straight path of flow matching: alpha = 1 - t, sigma = sigma_min + (1 - sigma_min) t.
+
+    Lipman et al. 2023, eq. 22, with time reversed (0 is data); Matcha-TTS has sigma_min 1e-4, rectified flow 0.
+    `shift` runs the same path at another pace, t -> shift t / (1 + (shift - 1) t) (Esser et al. 2024, eq. 23).
+    """
+
+    earliest = EARLIEST
+
+    def __init__(self, sigma_min: float = 0.0, shift: float = 1.0) -> None:
+        """Stores the noise left at t = 0 and the shift; above 1 it spends more time where there is noise."""
+        if not 0 <= sigma_min < 1 or shift <= 0:
+            raise InputError(
+                f"flow schedule: got sigma_min {sigma_min} and shift {shift}, expected sigma_min in [0, 1) and "
+                "a shift above 0"
+            )
+        self.sigma_min, self.shift = sigma_min, shift
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """Returns the scale of the signal at t."""
+        t = checked_time(t)
+        return (1 - t) / (1 + (self.shift - 1) * t)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """Returns the standard deviation of the noise at t."""
+        t = checked_time(t)
+        return self.sigma_min + (1 - self.sigma_min) * self.shift * t / (1 + (self.shift - 1) * t)
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        """Returns log(alpha^2 / sigma^2)."""
+        return 2 * (self.alpha(t).log() - self.sigma(t).log())
+
+    def time(self, log_snr: Tensor) -> Tensor:
+        """Returns the t with that log-SNR, clamped to [0, 1]."""
+        ratio = torch.exp(-log_snr.double() / 2)
+        paced = (ratio - self.sigma_min) / (1 - self.sigma_min + ratio)
+        paced = torch.where(ratio == torch.inf, 1.0, paced)
+        return (paced / (self.shift - (self.shift - 1) * paced)).clamp(0, 1)
