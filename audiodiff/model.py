@@ -8,10 +8,9 @@ parts and torch.nn layers, since a downloaded recipe would otherwise run any cod
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +25,34 @@ from audiodiff.conditioning.conditioner import Conditioner
 from audiodiff.conditioning.label import Labels
 from audiodiff.conditioning.mel import Mel
 from audiodiff.diffusion.constraints import Constraint
-from audiodiff.diffusion.denoiser import Denoiser
-from audiodiff.diffusion.guidance import guided
+from audiodiff.diffusion.denoiser import Denoise, Denoiser
+from audiodiff.diffusion.guidance import Guidance, guided
 from audiodiff.diffusion.noise import KeyedNoise
+from audiodiff.diffusion.priors import color, whiten
 from audiodiff.diffusion.samplers import Sampler
 from audiodiff.errors import InputError
 from audiodiff.files import writing_folder
+from audiodiff.instantiation import instantiate
 from audiodiff.types import Batch, Condition
 
 WEIGHTS, CONFIG, CARD, FACTS = "model.safetensors", "config.yaml", "README.md", "training.json"
-# Not all of `audio`: a recipe must not be able to write files.
-_BUILDABLE = tuple(
-    f"audiodiff.{part}."
-    for part in ("diffusion", "audio.mel", "audio.representation", "networks", "conditioning")
-)
-_BUILDABLE += ("audiodiff.model.AudioDiffusion", "torch.nn.")
+
+
+@dataclass(frozen=True)
+class Steering:
+    """What sampling moves away from, and how far.
+
+    Attributes:
+        guidance: how far.
+        against: the model whose estimate under the same condition it moves away from (autoguidance); None for the
+            model's own estimate without labels (classifier-free guidance).
+    """
+
+    guidance: Guidance = Guidance()  # noqa: RUF009 a frozen value
+    against: AudioDiffusion | None = None
+
+
+UNSTEERED = Steering()
 
 
 class AudioDiffusion(nn.Module):
@@ -86,14 +98,42 @@ class AudioDiffusion(nn.Module):
         return next(self.denoiser.parameters()).device
 
     def encode(self, batch: Batch) -> tuple[Tensor, Condition]:
-        """Returns clean x [B, D, F] and the condition of a batch with waveforms."""
+        """Returns clean x [B, D, F], whitened by the condition's prior, and the condition of a batch with waveforms."""
         if batch.waveform is None:
             raise InputError("encode needs a batch with waveforms")
-        return self.representation.encode(batch.waveform), self.condition(batch)
+        condition = self.condition(batch)
+        return whiten(self.representation.encode(batch.waveform), condition), condition
 
     def condition(self, batch: Batch) -> Condition:
         """Returns the condition of a batch, with its valid frames."""
         return replace(self.conditioner(batch), frames=self._frames(batch.lengths))
+
+    @property
+    def steering(self) -> Steering:
+        """The guidance that the model was saved with; none for a model without a recipe."""
+        scale, rescale = self.recipe.get("guidance", 1.0), self.recipe.get("guidance_rescale", 0.0)
+        low, high = self.recipe.get("guidance_interval", (0.0, 1.0))
+        return Steering(Guidance(scale, rescale, (low, high)))
+
+    def bind(self, batch: Batch, steering: Steering) -> tuple[Denoise, Condition]:
+        """Returns (x, t) -> clean for a batch, guided, and its condition.
+
+        Raises:
+            InputError: unknown label, mel that breaks the contract, guidance of a model that never saw a batch
+                without labels, a model to guide against that diffuses something else.
+        """
+        condition = self.condition(batch)
+        denoise = self.denoiser.bind(condition)
+        other = steering.against
+        if steering.guidance.scale == 1:
+            return denoise, condition
+        if other is None:
+            self._check_null()
+            nothing = replace(self.conditioner.null(batch), frames=condition.frames)
+            return guided(denoise, self.denoiser.bind(nothing), steering.guidance), condition
+        if other.representation.shape(self.sample_rate) != self.representation.shape(self.sample_rate):
+            raise InputError("guidance: the model to guide against has another representation than this one")
+        return guided(denoise, other.denoiser.bind(other.condition(batch)), steering.guidance), condition
 
     def synthesize(
         self,
@@ -101,7 +141,7 @@ class AudioDiffusion(nn.Module):
         sampler: Sampler,
         seed: int,
         items: Sequence[int] | None = None,
-        guidance: float = 1.0,
+        steering: Steering = UNSTEERED,
         constraint: Constraint | None = None,
         on_step: Callable[[int, int], None] | None = None,
     ) -> list[Tensor]:
@@ -112,7 +152,7 @@ class AudioDiffusion(nn.Module):
             sampler: step and grid.
             seed: non-negative integer; the same seed and item number give the same audio in any batch.
             items: item numbers for the noise, by default 0, 1, ...
-            guidance: classifier-free guidance scale; 1 evaluates the plain conditional model.
+            steering: guidance; UNSTEERED evaluates the plain conditional model.
             constraint: applied to x after each step.
             on_step: told (steps done, steps in all).
 
@@ -125,19 +165,18 @@ class AudioDiffusion(nn.Module):
         keys = range(batch.size) if items is None else items
         noise = KeyedNoise(seed, keys)
         shape = (batch.size, *self.representation.shape(int(batch.lengths.max())))
+        schedule = self.denoiser.schedule
         with torch.inference_mode():
-            denoise = self.denoiser.bind(self.condition(batch))
-            if guidance != 1.0:
-                nothing = replace(self.conditioner.null(batch), frames=self._frames(batch.lengths))
-                denoise = guided(denoise, self.denoiser.bind(nothing), guidance)
-            x = sampler(
+            denoise, condition = self.bind(batch, steering)
+            x = in_data_space(sampler, condition)(
                 denoise,
-                self.denoiser.schedule,
-                noise(0, shape, self.device),
-                lambda step: noise(step, shape, self.device),
-                constraint,
+                schedule,
+                sampler.start(schedule, noise(0, shape, self.device)),
+                lambda step, draw: noise(step, shape, self.device, draw),
+                None if constraint is None else whitened(constraint, condition),
                 on_step,
             )
+            x = color(x, condition)
             waveforms = [
                 self.representation.decode(x[i : i + 1, :, : self.representation.shape(length)[1]], length)[0]
                 for i, length in enumerate(batch.lengths.tolist())
@@ -178,10 +217,37 @@ class AudioDiffusion(nn.Module):
         (folder / FACTS).write_text(json.dumps(dict(facts), indent=2) + "\n", encoding="utf-8")
         (folder / CARD).write_text(card, encoding="utf-8")
 
+    def _check_null(self) -> None:
+        if not self.labels:
+            raise InputError(
+                "guidance: this model is told no labels that guidance could exaggerate; use a scale of 1"
+            )
+        if self.recipe.get("training", {}).get("label_drop") == 0:
+            raise InputError(
+                "guidance: this model was trained without ever dropping its labels (training.label_drop 0), so it has "
+                "no unconditional estimate to move away from; use a scale of 1, or guide against a weaker model"
+            )
+
     def _frames(self, lengths: Tensor) -> Tensor | None:
         if bool((lengths == lengths[0]).all()):
             return None
         return torch.tensor([self.representation.shape(length)[1] for length in lengths.tolist()])
+
+
+def whitened(constraint: Constraint, condition: Condition) -> Constraint:
+    """Returns a constraint on the sampled coordinates from one on the data's, where the condition tells a prior."""
+    if condition.prior_mean is None and condition.prior_std is None:
+        return constraint
+    return lambda z, s: whiten(constraint(color(z, condition), s), condition)
+
+
+def in_data_space(sampler: Sampler, condition: Condition) -> Sampler:
+    """Returns the sampler with its own constraint and projection acting on the data's coordinates."""
+    parts = {
+        name: None if part is None else whitened(part, condition)
+        for name, part in (("constraint", sampler.constraint), ("projection", sampler.projection))
+    }
+    return replace(sampler, constraint=parts["constraint"], projection=parts["projection"])
 
 
 def load(folder: str | Path, device: torch.device | str = "cpu") -> AudioDiffusion:
@@ -261,41 +327,6 @@ def build(recipe: Mapping[str, Any]) -> AudioDiffusion:
     return model
 
 
-def instantiate(node: Any) -> Any:
-    """Returns the object that a resolved recipe node describes.
-
-    Raises:
-        InputError: a `_target_` outside the parts that may be built, an interpolation (which could make such
-            a target out of text), or arguments that do not fit.
-    """
-    from hydra.errors import HydraException
-    from hydra.utils import instantiate as hydra_instantiate
-    from omegaconf.errors import OmegaConfBaseException
-
-    _check_targets(node)
-    try:
-        return hydra_instantiate(node, _convert_="all")
-    except (HydraException, OmegaConfBaseException) as error:
-        if isinstance(error.__cause__, InputError):
-            raise error.__cause__ from None
-        raise InputError("recipe: " + " ".join(str(error).split())) from error
-
-
-def _check_targets(node: Any) -> None:
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            if key == "_target_":
-                _check_target(value)
-            else:
-                _check_targets(value)
-    elif isinstance(node, str):
-        if "${" in node:
-            raise InputError(f"recipe: {node!r} is an interpolation; a saved recipe holds plain values")
-    elif isinstance(node, Sequence):
-        for value in node:
-            _check_targets(value)
-
-
 def _check_mel(log_mel: LogMel, representation: Any, denoiser: Denoiser) -> None:
     """Refuses a mel whose frames do not lie where the network looks for them."""
     # A sample-level network has a hop of its own, the stride of its upsampler.
@@ -306,23 +337,3 @@ def _check_mel(log_mel: LogMel, representation: Any, denoiser: Denoiser) -> None
             f"mel of {theirs[0]} Hz with a frame every {theirs[1]} samples, the model makes audio of "
             f"{ours[0]} Hz and takes a frame every {ours[1]} samples; choose features, data and hop to match"
         )
-
-
-def _check_target(target: Any) -> None:
-    """Refuses a target that is not a class or function defined in an allowed package."""
-    refused = InputError(
-        f"recipe: _target_ {target!r} is refused; a model may be built only from {_BUILDABLE}"
-    )
-    if not isinstance(target, str) or not target.startswith(_BUILDABLE):
-        raise refused
-    module, _, name = target.rpartition(".")
-    try:
-        part = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"recipe: _target_ {target!r} does not exist in this version of audiodiff"
-        ) from error
-    # A name that a module merely imported (os, Path) is not one of its parts.
-    home = f"{getattr(part, '__module__', None)}.{getattr(part, '__qualname__', None)}"
-    if not callable(part) or not home.startswith(_BUILDABLE):
-        raise refused

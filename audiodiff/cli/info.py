@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -14,26 +15,24 @@ def info(
     """Print what a model is: signal contract, labels, schedule, sampler, size."""
     import json
 
-    import torch
     from rich.console import Console
     from rich.table import Table
 
     from audiodiff.conditioning.mel import Mel
+    from audiodiff.diffusion.process import describe_end, off_distribution
     from audiodiff.model import FACTS, find_model, load
     from audiodiff.training.loop import parameter_count
 
     trained = load(model)
-    schedule = trained.denoiser.schedule
-    end = schedule.log_snr(torch.ones((), dtype=torch.float64))
     rows = {
         "experiment": trained.recipe["experiment"],
         "audio": f"{trained.sample_rate} Hz, {trained.representation.channels} channel(s)",
         "representation": f"{type(trained.representation).__name__}, hop {trained.representation.hop_length} samples",
         "network": f"{type(trained.denoiser.network).__name__}, {parameter_count(trained) / 1e6:.2f} M parameters",
-        "receptive field": f"{trained.denoiser.network.receptive_field()} positions of x",
-        "schedule": f"{schedule.steps} steps, ends at {float(end) / torch.log(torch.tensor(10.0)) * 10:.1f} dB SNR",
+        "receptive field": _field(trained.denoiser.network.receptive_field()),
+        "schedule": describe_end(trained.denoiser.schedule),
         "sampler": json.dumps(trained.recipe["sampler"]),
-        "guidance": str(trained.recipe["guidance"]),
+        "guidance": str(trained.steering.guidance.scale),
     }
     rows |= {f"label {name}": ", ".join(values) for name, values in trained.labels.items()}
     for part in trained.modules():
@@ -45,4 +44,12 @@ def info(
     table = Table(show_header=False)
     for name, value in rows.items():
         table.add_row(name, value)
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    warning = off_distribution(trained.denoiser.schedule)
+    if warning:
+        console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+
+
+def _field(positions: int) -> str:
+    return "all of x" if positions == sys.maxsize else f"{positions} positions of x"

@@ -35,6 +35,16 @@ def synthesize(
     guidance: Annotated[
         float | None, typer.Option(help="Guidance scale; 1 is none; default: the model's own.")
     ] = None,
+    guidance_rescale: Annotated[
+        float | None, typer.Option(help="Share of the guided spread brought back, 0 to 1.")
+    ] = None,
+    guidance_interval: Annotated[
+        tuple[float, float] | None, typer.Option(help="Lowest and highest time, 0 to 1, at which to guide.")
+    ] = None,
+    guide_against: Annotated[
+        Path | None,
+        typer.Option(help="A weaker model to move away from, instead of this one without labels."),
+    ] = None,
     seed: SeedOption = 0,
     batch: Annotated[
         int, typer.Option(help="Sounds per batch; changes speed and memory, not the audio.")
@@ -42,7 +52,7 @@ def synthesize(
     device: DeviceOption = "cpu",
 ) -> None:
     """Make sounds from noise with a trained model."""
-    from audiodiff.model import load
+    from audiodiff.model import Steering, load
     from audiodiff.synthesis.generation import Request, generate, label_sets
     from audiodiff.synthesis.sampling import SamplerChoice
 
@@ -52,7 +62,10 @@ def synthesize(
         labels=label_sets(trained.labels, wanted, each or [], count),
         seconds=seconds,
         sampler=SamplerChoice(sampler, steps, grid, eta),
-        guidance=guidance,
+        steering=Steering(
+            trained.steering.guidance.changed(guidance, guidance_rescale, guidance_interval),
+            None if guide_against is None else load(guide_against, device),
+        ),
         seed=seed,
         batch=batch,
     )

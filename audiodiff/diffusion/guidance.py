@@ -41,6 +41,16 @@ class Guidance:
         if not 0 <= low < high <= 1:
             raise InputError(f"guidance interval: got {low} to {high}, expected 0 <= lowest < highest <= 1")
 
+    def changed(
+        self, scale: float | None, rescale: float | None, interval: tuple[float, float] | None
+    ) -> Guidance:
+        """Returns the same guidance with what is not None put in."""
+        return Guidance(
+            self.scale if scale is None else scale,
+            self.rescale if rescale is None else rescale,
+            self.interval if interval is None else interval,
+        )
+
 
 @dataclass(frozen=True)
 class GuidedDenoise:

@@ -21,7 +21,14 @@ from torch.nn import functional
 
 from audiodiff.diffusion.denoiser import Denoiser, VarianceDenoiser
 from audiodiff.diffusion.parameterizations import target
-from audiodiff.diffusion.process import diffuse, expand, posterior, rates, transition_variance
+from audiodiff.diffusion.process import (
+    diffuse,
+    expand,
+    posterior,
+    posterior_variance,
+    rates,
+    transition_variance,
+)
 from audiodiff.diffusion.samplers import interpolated_log_variance
 from audiodiff.diffusion.schedules import NoiseSchedule, table_of
 from audiodiff.errors import InputError
@@ -203,13 +210,12 @@ def step_bound(
         t: [B].
         s: [B], below t.
     """
-    true_mean, small = posterior(schedule, x_t, clean, t, s)
+    true_mean, _ = posterior(schedule, x_t, clean, t, s)
     mean, _ = posterior(schedule, x_t, estimate, t, s)
     large = transition_variance(schedule, t, s)
-    # At the first row the posterior has no variance; theirs takes the second row's.
-    small = torch.where(
-        s > 0, small, posterior(schedule, x_t, clean, 2 * t, t)[1] if bool((s <= 0).any()) else small
-    )
+    # At the first row the posterior has no variance; as theirs, it takes that of the second row.
+    first = s <= 0
+    small = posterior_variance(schedule, torch.where(first, 2 * t, t), torch.where(first, t, s))
     log_variance = interpolated_log_variance(share, small, large)
     squared = (true_mean - mean).square()
     log_small, spread = expand(small.log(), x_t), expand(small, x_t)

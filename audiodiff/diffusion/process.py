@@ -7,10 +7,15 @@ Ho et al. 2020, eq. 7, here for any two times (Kingma et al. 2021, eq. 34).
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from audiodiff.diffusion.schedules import NoiseSchedule
+from audiodiff.diffusion.schedules import BetaTable, NoiseSchedule
+
+MOST_SIGNAL_LEFT = 0.01
+"""Share of the power at t = 1 above which starting from pure noise is called off-distribution."""
 
 
 def expand(value: Tensor, x: Tensor) -> Tensor:
@@ -87,7 +92,12 @@ def posterior(
     weight_x = ratio * sigma_s**2 / sigma_t**2
     weight_clean = schedule.alpha(s) * transition / sigma_t**2
     mean = expand(weight_x, x_t) * x_t + expand(weight_clean, x_t) * clean
-    return mean, transition * sigma_s**2 / sigma_t**2
+    return mean, posterior_variance(schedule, t, s)
+
+
+def posterior_variance(schedule: NoiseSchedule, t: Tensor, s: Tensor) -> Tensor:
+    """Returns the variance of q(x_s | x_t, clean), float64, of t's shape; 0 at s = 0 (Ho et al. 2020, eq. 7)."""
+    return transition_variance(schedule, t, s) * schedule.sigma(s) ** 2 / schedule.sigma(t) ** 2
 
 
 def starting_std(schedule: NoiseSchedule, t: Tensor) -> Tensor:
@@ -102,3 +112,26 @@ def transition_variance(schedule: NoiseSchedule, t: Tensor, s: Tensor) -> Tensor
     """Returns the variance of q(x_t | x_s), which is beta_t for neighbouring rows of a table."""
     ratio = schedule.alpha(t) / schedule.alpha(s)
     return torch.clamp(schedule.sigma(t) ** 2 - ratio**2 * schedule.sigma(s) ** 2, min=0)
+
+
+def describe_end(schedule: NoiseSchedule) -> str:
+    """Returns the schedule's kind and how much signal is left at t = 1."""
+    end = torch.ones((), dtype=torch.float64)
+    decibels = 10 / math.log(10) * float(schedule.log_snr(end))
+    rows = f"{schedule.steps} rows" if isinstance(schedule, BetaTable) else "continuous"
+    return (
+        f"{type(schedule).__name__}, {rows}; at t = 1 the signal-to-noise ratio is {decibels:.1f} dB "
+        f"(alpha^2 = {float(schedule.alpha(end)) ** 2:.4g})"
+    )
+
+
+def off_distribution(schedule: NoiseSchedule) -> str | None:
+    """Returns a warning when so much signal is left at t = 1 that pure noise is not what the network saw there."""
+    end = torch.ones((), dtype=torch.float64)
+    share = float(1 / (1 + noise_ratio(schedule, end) ** 2))
+    if share < MOST_SIGNAL_LEFT:
+        return None
+    return (
+        f"at t = 1 the network was trained on x that holds {share:.1%} signal by power, but synthesis starts from "
+        "pure noise, which it never saw; a schedule that ends lower (zero_terminal_snr) would not have this gap"
+    )

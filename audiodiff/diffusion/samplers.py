@@ -20,13 +20,14 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from audiodiff.diffusion.constraints import Constraint
+from audiodiff.diffusion.constraints import Constraint, Projection, chain, projected
 from audiodiff.diffusion.denoiser import Denoise, VarianceDenoise
 from audiodiff.diffusion.guidance import GuidedDenoise
 from audiodiff.diffusion.process import (
     epsilon_from_clean,
     expand,
     posterior,
+    posterior_variance,
     rates,
     starting_std,
     transition_variance,
@@ -169,7 +170,7 @@ def new_variance(schedule: NoiseSchedule, t: Tensor, s: Tensor, eta: float) -> T
     """Returns eta^2 times the posterior variance (DDIM, eq. 16), None for eta = 0."""
     if eta == 0:
         return None
-    return eta**2 * transition_variance(schedule, t, s) * schedule.sigma(s) ** 2 / schedule.sigma(t) ** 2
+    return eta**2 * posterior_variance(schedule, t, s)
 
 
 def check_eta(eta: float) -> None:
@@ -258,10 +259,14 @@ class Sampler:
     Attributes:
         step: the move between two times.
         grid: the times.
+        constraint: applied to x after every step; None for none.
+        projection: applied to every clean estimate; None for none.
     """
 
     step: Step
     grid: Grid
+    constraint: Constraint | None = None
+    projection: Projection | None = None
 
     def times(self, schedule: NoiseSchedule) -> Tensor:
         """Returns the grid's times on a schedule [steps + 1].
@@ -305,7 +310,7 @@ class Sampler:
             schedule: the schedule that denoise was trained with.
             x: [B, C, F] at the first time of the grid, see `start`.
             noise: gives the noise of step i (from 1), draw j (from 0), when the step asks for it.
-            constraint: applied to x after every step with the time reached.
+            constraint: applied to x after every step, after the sampler's own, with the time reached.
             on_step: told (steps done, steps in all), for progress bars.
 
         Raises:
@@ -313,12 +318,14 @@ class Sampler:
             FloatingPointError: x stopped being finite; the message names the step.
         """
         times = self.times(schedule)
+        constraints = [part for part in (self.constraint, constraint) if part is not None]
+        if self.projection is not None:
+            denoise = projected(denoise, self.projection)
         memory = None
         for number in range(1, len(times)):
             t, s = times[number - 1], times[number]
             x, memory = self.step(denoise, schedule, x, t, s, memory, _Draws(noise, number))
-            if constraint is not None:
-                x = constraint(x, s)
+            x = chain(*constraints)(x, s)
             if not bool(x.isfinite().all()):
                 raise FloatingPointError(
                     f"sampling step {number} of {len(times) - 1} (t = {float(t):.4g}): the network gave numbers that "

@@ -19,6 +19,11 @@ from audiodiff.diffusion.process import noise_ratio, time_of_ratio
 from audiodiff.diffusion.schedules import BetaTable, NoiseSchedule, VariancePreserving, table_of
 from audiodiff.errors import InputError
 
+_FIBONACCI = (
+    *(1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377),
+    *(610, 987, 1597, 2584, 4181, 6765, 10946, 17711, 28657, 46368, 75025, 121393),
+)
+
 FAST_SCHEDULES: dict[str, tuple[float, ...]] = {
     # Kong et al. 2021, appendix B: six steps for the table of 50 and of 200 rows.
     "diffwave-base-6": (1e-4, 1e-3, 1e-2, 0.05, 0.2, 0.5),
@@ -33,12 +38,13 @@ FAST_SCHEDULES: dict[str, tuple[float, ...]] = {
     "fregrad-6": (1e-4, 0.0215, 0.045, 0.08, 0.2, 0.5),
     # Found with WaveGrad's grid search (Chen et al. 2021, section 4) for its table of 1000 rows:
     # ivanvovk/WaveGrad, released schedules.
-    "wavegrad-6": (1e-6, 1.893e-5, 1.194e-4, 1.005e-3, 1.109e-2, 0.06),
-    "wavegrad-7": (1e-6, 5e-6, 1.893e-5, 1e-4, 1e-3, 1.11e-2, 0.06),
-    "wavegrad-12": (
-        *(1e-6, 5.337e-6, 6.93e-6, 3.699e-5, 1.709e-4, 3.948e-4),
-        *(1.368e-3, 2.809e-3, 3.245e-3, 8.658e-3, 1.499e-2, 0.06),
+    "wavegrad-6": (1e-6, 1.89287293e-5, 1.19432123e-4, 1.0047548e-3, 1.10942535e-2, 0.06),
+    "wavegrad-7": (1e-6, 5e-6, 1.89287293e-5, 1e-4, 1e-3, 1.11e-2, 0.06),
+    "wavegrad-12": (  # not sorted, as released
+        *(1e-6, 6.93039146e-6, 5.33670254e-6, 3.69853951e-5, 1.70882166e-4, 3.94760107e-4),
+        *(1.36792019e-3, 2.80895317e-3, 3.24452389e-3, 0.0149905467, 8.65752436e-3, 0.06),
     ),
+    "wavegrad-25": tuple(1e-6 * number for number in _FIBONACCI),
     # Huang et al. 2022 (FastDiff), released code, for its table of 1000 rows.
     "fastdiff-3": (9e-5, 9e-3, 0.6),
     "fastdiff-4": (3.2176e-4, 2.5743e-3, 2.5376e-2, 0.70414),

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from audiodiff.errors import InputError
 from audiodiff.networks.blocks import EmbeddingMLP, sinusoidal_embedding
@@ -34,11 +35,13 @@ class ConvNeXt(nn.Module):
         dilations: Sequence[int],
         *,
         channels: int = 1,
+        outputs: int = 1,
         kernel_size: int = 7,
         expansion: int = 3,
         embedding_width: int = 256,
         local_features: int | None = None,
         vector_features: int | None = None,
+        checkpointing: bool = False,
     ) -> None:
         """Builds one block per dilation.
 
@@ -47,16 +50,20 @@ class ConvNeXt(nn.Module):
             width: channels of the blocks.
             dilations: dilation of each block's depthwise convolution, in frames.
             channels: audio channels that x holds.
+            outputs: tensors of x's shape that it gives, stacked along the features; 2 for a learned variance.
             kernel_size: taps of the depthwise convolution, odd.
             expansion: hidden width of a block over its width.
             embedding_width: width of the noise embedding.
             local_features: D of condition.local (n_mels), None for a network that hears none.
             vector_features: D of condition.vector, None for a network that is told none.
+            checkpointing: whether training recomputes each block in the backward pass, for memory.
         """
         super().__init__()
         if kernel_size % 2 == 0:
             raise InputError(f"kernel_size: got {kernel_size}, expected an odd number")
         features = features * channels
+        self.outputs = outputs
+        self.checkpointing = checkpointing
         self.dilations = tuple(dilations)
         self.kernel_size = kernel_size
         self.noise_embedding = EmbeddingMLP(_NOISE_WAVES, embedding_width, embedding_width)
@@ -68,16 +75,19 @@ class ConvNeXt(nn.Module):
             for dilation in self.dilations
         )
         self.modulation = nn.Linear(embedding_width, 2 * width)
-        self.head = nn.Linear(width, 2 * features)  # offset and gain of each frame
-        self.level_gain = nn.Linear(embedding_width, features)  # gain of all frames, from the noise level
+        self.head = nn.Linear(width, 2 * outputs * features)  # offset and gain of each frame
+        self.level_gain = nn.Linear(
+            embedding_width, outputs * features
+        )  # gain of all frames, from the noise level
         for layer in (self.modulation, self.head, self.level_gain):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
         # At first the prediction is the input itself: right where all is noise.
-        nn.init.ones_(self.level_gain.bias)
+        with torch.no_grad():
+            self.level_gain.bias[:features] = 1
 
     def forward(self, x: Tensor, noise_label: Tensor, condition: Condition) -> Tensor:
-        """Returns the prediction [B, D, F].
+        """Returns the prediction [B, outputs * D, F].
 
         Args:
             x: [B, D, F].
@@ -105,11 +115,14 @@ class ConvNeXt(nn.Module):
             hidden = hidden.transpose(1, 2)  # [B, F, width]: the perceptrons are matrix products
             frame_mask = None if mask is None else mask.transpose(1, 2)
             for block in self.blocks:
-                hidden = block(hidden, embedding, frame_mask)
+                if self.checkpointing and self.training:
+                    hidden = checkpoint(block, hidden, embedding, frame_mask, use_reentrant=False)
+                else:
+                    hidden = block(hidden, embedding, frame_mask)
             scale, shift = self.modulation(embedding)[:, None].chunk(2, dim=-1)
             hidden = functional.layer_norm(hidden, hidden.shape[-1:]) * (1 + scale) + shift
             offset, gain = self.head(hidden).transpose(1, 2).chunk(2, dim=1)
-            return offset + (gain + self.level_gain(embedding)[:, :, None]) * x
+            return offset + (gain + self.level_gain(embedding)[:, :, None]) * x.repeat(1, self.outputs, 1)
 
         return network
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from audiodiff.errors import InputError
 from audiodiff.networks.blocks import EmbeddingMLP, FrameUpsampler, step_embedding
@@ -79,6 +80,9 @@ class WaveNet(nn.Module):
         audio_channels: int = 1,
         embedding: NoiseEmbedding = PAPER_EMBEDDING,
         condition: ConditionShape = UNCONDITIONAL,
+        *,
+        outputs: int = 1,
+        checkpointing: bool = False,
     ) -> None:
         """Builds the network; its output is 0 until it is trained.
 
@@ -90,6 +94,8 @@ class WaveNet(nn.Module):
             audio_channels: channels of the audio, 1 for mono.
             embedding: how the noise label enters.
             condition: which conditions it takes.
+            outputs: tensors of the audio's shape that it gives, stacked along the channels; 2 for a learned variance.
+            checkpointing: whether training recomputes each layer in the backward pass, for memory.
 
         Raises:
             InputError: residual_layers or dilation_cycle is below 1.
@@ -101,6 +107,7 @@ class WaveNet(nn.Module):
                 "expected both to be 1 or more"
             )
         self.dilations = tuple(2 ** (n % dilation_cycle) for n in range(residual_layers))
+        self.checkpointing = checkpointing
         self.noise_embedding = embedding
         self.condition_shape = condition
         self.hop_length = math.prod(condition.upsample_factors)
@@ -115,7 +122,7 @@ class WaveNet(nn.Module):
             for dilation in self.dilations
         )
         self.skip_projection = _conv(skip_channels, skip_channels)
-        self.output_projection = nn.Conv1d(skip_channels, audio_channels, 1)
+        self.output_projection = nn.Conv1d(skip_channels, outputs * audio_channels, 1)
         nn.init.zeros_(self.output_projection.weight)
         nn.init.zeros_(self.output_projection.bias)  # type: ignore[arg-type]
 
@@ -159,7 +166,10 @@ class WaveNet(nn.Module):
         x = torch.relu(self.input_projection(x))
         skips: Tensor | None = None
         for layer, bias in zip(self.layers, biases, strict=True):
-            x, skip = layer(x, embedding, bias, mask)
+            if self.checkpointing and self.training:
+                x, skip = checkpoint(layer, x, embedding, bias, mask, use_reentrant=False)
+            else:
+                x, skip = layer(x, embedding, bias, mask)
             skips = skip if skips is None else skips + skip
         assert skips is not None
         hidden = torch.relu(self.skip_projection(skips / math.sqrt(len(self.layers))))

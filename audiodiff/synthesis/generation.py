@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import torch
 from rich.progress import Progress, TaskID
 
 from audiodiff.errors import InputError
-from audiodiff.model import FACTS, AudioDiffusion, find_model
+from audiodiff.model import FACTS, AudioDiffusion, Steering, find_model
 from audiodiff.progress import progress_bar
 from audiodiff.synthesis.samples import Sample, draw_samples, write_record, write_sample
 from audiodiff.synthesis.sampling import SamplerChoice, choose_sampler, describe
@@ -28,7 +28,7 @@ class Request:
         labels: one mapping label name -> value per sound; an absent name means any.
         seconds: length of each sound; None: the median of the training clips.
         sampler: changes to the model's own sampler.
-        guidance: classifier-free guidance scale; None: the model's own.
+        steering: guidance; None: the model's own.
         seed: of the noise.
         batch: sounds at a time.
     """
@@ -36,7 +36,7 @@ class Request:
     labels: Sequence[Mapping[str, str]]
     seconds: float | None = None
     sampler: SamplerChoice = field(default_factory=SamplerChoice)
-    guidance: float | None = None
+    steering: Steering | None = None
     seed: int = 0
     batch: int = 16
 
@@ -107,7 +107,7 @@ def generate(model: AudioDiffusion, source: Path, request: Request, out: Path, c
     length = round(seconds * model.sample_rate)
     if length < 1:
         raise InputError(f"--seconds: got {seconds}, expected more than 0")
-    guidance = model.recipe["guidance"] if request.guidance is None else request.guidance
+    steering = model.steering if request.steering is None else request.steering
     samples: list[Sample] = []
     pictured: dict[str, list[torch.Tensor]] = {}
     with progress_bar() as progress:
@@ -116,7 +116,7 @@ def generate(model: AudioDiffusion, source: Path, request: Request, out: Path, c
             labels = request.labels[first : first + request.batch]
             items = range(first, first + len(labels))
             waveforms = model.synthesize(
-                _batch(labels, length, model), sampler, request.seed, items, guidance,
+                _batch(labels, length, model), sampler, request.seed, items, steering,
                 on_step=partial(_advance, progress, task, len(labels)),
             )  # fmt: skip
             for item, label, waveform in zip(items, labels, waveforms, strict=True):
@@ -124,8 +124,9 @@ def generate(model: AudioDiffusion, source: Path, request: Request, out: Path, c
                 sample = Sample(_file_name(label, item), dict(label))
                 samples.append(write_sample(out, sample, waveform, model.sample_rate))
                 pictured.setdefault(title, []).append(waveform)
-    record = {"model": str(source), "seed": request.seed, "guidance": guidance, "command": command}
-    write_record(out, record | {"sampler": describe(sampler)}, samples)
+    record = {"model": str(source), "seed": request.seed, "command": command}
+    record |= {"guidance": asdict(steering.guidance), "sampler": describe(sampler)}
+    write_record(out, record, samples)
     draw_samples(out, pictured, model.sample_rate)
     return samples
 

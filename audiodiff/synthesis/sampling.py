@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from audiodiff.diffusion.samplers import Sampler
@@ -14,7 +15,10 @@ from audiodiff.model import instantiate
 from audiodiff.recipes_folder import recipes_folder
 
 _TIMES = "audiodiff.diffusion.times"
-_GRIDS = {"uniform": "UniformGrid", "log-snr": "LogSnrGrid", "table": "TableGrid"}
+_GRIDS = {
+    "uniform": "UniformGrid", "trailing": "UniformGrid", "linspace": "LinspaceGrid", "leading": "LeadingGrid",
+    "log-snr": "LogSnrGrid", "exponential": "LogSnrGrid", "karras": "KarrasGrid", "table": "TableGrid",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -24,8 +28,9 @@ class SamplerChoice:
     Attributes:
         name: a file of recipes/sampler/, such as ddim or ancestral.
         steps: number of denoiser evaluations.
-        grid: uniform, log-snr, table, or the name of a published fast schedule.
-        eta: of DDIM, from 0 to 1.
+        grid: uniform, linspace, leading, log-snr, karras, table, the name of a published fast schedule, or the
+            times themselves: "1,0.6,0.2".
+        eta: of DDIM and its kin, from 0 to 1.
     """
 
     name: str | None = None
@@ -44,11 +49,11 @@ def choose_sampler(recipe: Mapping[str, Any], choice: SamplerChoice) -> Sampler:
     if choice.grid is not None:
         node["grid"] = _grid(choice.grid, node["grid"].get("steps"))
     if choice.steps is not None:
-        node["grid"] = _with_steps(node["grid"], choice)
+        node["grid"] = _with_steps(recipe, node["grid"], choice)
     if choice.eta is not None:
         if "eta" not in node["step"]:
             raise InputError(
-                f"--eta: this sampler has none; it belongs to ddim, got {choice.name or 'the default'}"
+                f"--eta: {choice.name or 'the default sampler'} has none; choose one of {_with_eta()}"
             )
         node["step"]["eta"] = choice.eta
     return instantiate(node)
@@ -56,28 +61,60 @@ def choose_sampler(recipe: Mapping[str, Any], choice: SamplerChoice) -> Sampler:
 
 def describe(sampler: Sampler) -> dict[str, str]:
     """Returns the sampler's parts as text, for records."""
-    return {"step": repr(sampler.step), "grid": repr(sampler.grid)}
+    parts = {field.name: getattr(sampler, field.name) for field in fields(sampler)}
+    return {name: _text(part) for name, part in parts.items() if part is not None}
+
+
+def _text(part: Any) -> str:
+    if isinstance(part, functools.partial):  # a function, which recipes name this way
+        return str(part.func.__name__)
+    if is_dataclass(part):
+        values = ", ".join(f"{field.name}={_text(getattr(part, field.name))}" for field in fields(part))
+        return f"{type(part).__name__}({values})"
+    return repr(part)
+
+
+def _with_eta() -> str:
+    return ", ".join(name for name in sampler_names() if "eta" in _named(name)["step"])
+
+
+def sampler_names() -> list[str]:
+    """Returns the names of recipes/sampler/."""
+    return [file.stem for file in sorted((recipes_folder() / "sampler").glob("*.yaml"))]
 
 
 def _named(name: str) -> dict[str, Any]:
     import yaml
 
-    files = {file.stem: file for file in sorted((recipes_folder() / "sampler").glob("*.yaml"))}
-    if name not in files:
-        raise InputError(f"sampler {name!r} is unknown; choose one of {', '.join(files)}")
-    return yaml.safe_load(files[name].read_text(encoding="utf-8"))
+    if name not in sampler_names():
+        raise InputError(f"sampler {name!r} is unknown; choose one of {', '.join(sampler_names())}")
+    return yaml.safe_load((recipes_folder() / "sampler" / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
 def _grid(name: str, steps: int | None) -> dict[str, Any]:
     if name in FAST_SCHEDULES:
         return {"_target_": f"{_TIMES}.published_grid", "name": name}
     if name not in _GRIDS:
-        raise InputError(f"grid {name!r} is unknown; choose one of {', '.join([*_GRIDS, *FAST_SCHEDULES])}")
+        return {"_target_": f"{_TIMES}.TimesGrid", "times": _own_times(name)}
     node: dict[str, Any] = {"_target_": f"{_TIMES}.{_GRIDS[name]}"}
     return node if name == "table" else node | {"steps": steps or 50}
 
 
-def _with_steps(grid: dict[str, Any], choice: SamplerChoice) -> dict[str, Any]:
+def _own_times(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        names = ", ".join([*_GRIDS, *FAST_SCHEDULES])
+        raise InputError(
+            f"grid {text!r} is unknown; choose one of {names}, or write falling times such as 1,0.6,0.2"
+        ) from None
+
+
+def _with_steps(recipe: Mapping[str, Any], grid: dict[str, Any], choice: SamplerChoice) -> dict[str, Any]:
+    """Returns the grid with another number of steps: a searched one if the model has it and nothing else is asked."""
+    searched = recipe.get("searched_grids", {}).get(str(choice.steps))
+    if searched and choice.grid is None and choice.name is None:
+        return {"_target_": f"{_TIMES}.TimesGrid", "times": searched["times"]}
     if "steps" in grid:
         return grid | {"steps": choice.steps}
     if choice.grid is not None or "name" in grid:

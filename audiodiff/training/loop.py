@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -28,7 +28,7 @@ from audiodiff.diffusion.objectives import Objective
 from audiodiff.diffusion.times import TimeDensity
 from audiodiff.errors import InputError
 from audiodiff.model import FACTS, AudioDiffusion, build, instantiate, load
-from audiodiff.training import checkpoint, statistics
+from audiodiff.training import checkpoint, draws, statistics
 from audiodiff.training.ema import averaged
 from audiodiff.training.interruption import StopRequest
 from audiodiff.training.logging import ProgressBar, RunLog
@@ -36,7 +36,6 @@ from audiodiff.training.optimization import build_optimizer, learning_rate_facto
 from audiodiff.training.record import model_card, run_facts
 from audiodiff.types import Batch
 
-_TRAINING, _VALIDATION = 0, 1  # what a generator is for; one key never serves two purposes
 _SAME_RUN = ("model", "features", "data", "objective", "times", "optimizer")  # must not change on resuming
 _SAME_TRAINING = ("batch_size", "accumulate", "clip_norm", "ema_decay", "label_drop", "precision", "seed")
 _LOGGED_ITEMS = 4
@@ -45,16 +44,14 @@ _LOGGED_ITEMS = 4
 class TrainingStep(nn.Module):
     """Model and objective in one forward, where distributed training synchronises."""
 
-    def __init__(self, model: AudioDiffusion, objective: Objective, density: TimeDensity) -> None:
+    def __init__(self, model: AudioDiffusion, objective: Objective) -> None:
         super().__init__()
         self.model = model
         self.objective = objective
-        self.density = density
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        """Returns the loss [B] of a batch; t, then noise, are drawn from the generator."""
+    def forward(self, batch: Batch, t: Tensor, generator: torch.Generator) -> Tensor:
+        """Returns the loss [B] of a batch at times t [B]; noise is drawn from the generator."""
         clean, condition = self.model.encode(batch)
-        t = self.density(batch.size, self.model.denoiser.schedule, generator)
         noise = torch.randn(clean.shape, generator=generator, device=clean.device)
         return self.objective(self.model.denoiser, clean, condition, noise, t)
 
@@ -67,6 +64,7 @@ class Run:
     recipe: dict[str, Any]
     accelerator: Accelerator
     step: nn.Module
+    density: TimeDensity
     average: AveragedModel
     optimizer: Any
     lr_schedule: torch.optim.lr_scheduler.LRScheduler
@@ -161,7 +159,7 @@ def open_run(recipe: dict[str, Any], data_dir: Path, folder: Path, command: str,
     train_set, dev_set = (open_split(recipe, data_dir, split) for split in ("train", "dev"))
     statistics.apply(model, training_statistics(recipe, model, train_set, folder, console))
     average = averaged(model.to(accelerator.device), settings["ema_decay"])
-    step = TrainingStep(model, instantiate(recipe["objective"]), instantiate(recipe["times"]))
+    step = TrainingStep(model, instantiate(recipe["objective"]))
     optimizer = build_optimizer(recipe["optimizer"], model, accelerator.device)
     lr_schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate_factor(settings))
     step, optimizer = accelerator.prepare(step, optimizer)
@@ -170,7 +168,10 @@ def open_run(recipe: dict[str, Any], data_dir: Path, folder: Path, command: str,
         "parameters": parameter_count(model),
         "median_seconds": round(float(np.median(train_set.lengths)) / recipe["data"]["sample_rate"], 3),
     }
-    return Run(folder, recipe, accelerator, step, average, optimizer, lr_schedule, train_set, dev_set, facts)
+    density = instantiate(recipe["times"])
+    return Run(
+        folder, recipe, accelerator, step, density, average, optimizer, lr_schedule, train_set, dev_set, facts
+    )
 
 
 def open_split(recipe: dict[str, Any], data_dir: Path, split: str) -> SegmentDataset:
@@ -227,11 +228,12 @@ def one_update(run: Run, batches: Iterator[tuple[int, Batch]]) -> Tensor:
     total = torch.zeros((), device=run.accelerator.device)
     for part in range(accumulate):
         number, batch = next(batches)
-        generator = keyed_generator(run, _TRAINING, number, run.accelerator.process_index)
-        batch = drop_labels(batch, run.settings["label_drop"], generator).to(run.accelerator.device)
+        generator = draws.generator(run.settings["seed"], draws.TRAINING, number, run.accelerator)
+        batch = draws.drop_labels(batch, run.settings["label_drop"], generator).to(run.accelerator.device)
         last = part == accumulate - 1
         with run.accelerator.autocast(), _synchronised(run, last):
-            loss = run.step(batch, generator).mean() / accumulate
+            t = shared_times(run, number, batch.size, generator)
+            loss = run.step(batch, t, generator).mean() / accumulate
             run.accelerator.backward(loss)
         total += loss.detach()
     if run.settings["clip_norm"] is not None:
@@ -250,31 +252,12 @@ def _synchronised(run: Run, last: bool) -> Any:
     return nullcontext() if last else run.accelerator.no_sync(run.step)
 
 
-def keyed_generator(run: Run, purpose: int, number: int, rank: int) -> torch.Generator:
-    """Returns a generator on the run's device that depends on the arguments and the run's seed alone."""
-    key = np.random.SeedSequence([run.settings["seed"], purpose, number, rank]).generate_state(1, np.uint64)
-    return torch.Generator(run.accelerator.device).manual_seed(int(key[0] >> np.uint64(1)))
-
-
-def drop_labels(batch: Batch, probability: float, generator: torch.Generator) -> Batch:
-    """Returns the batch with labels made empty, so that the model also learns what "any" means.
-
-    With `probability` an item loses all labels, and with the same probability again each one with even chance:
-    the model hears every subset, as `--label` without `--speaker` and guidance need.
-    """
-    if not batch.labels or probability == 0:
-        return batch
-    draws = torch.rand(
-        batch.size, 1 + len(batch.labels), generator=generator, device=generator.device
-    ).tolist()
-    labels = {
-        name: tuple(
-            "" if row[0] < probability or (row[0] < 2 * probability and row[column] < 0.5) else value
-            for row, value in zip(draws, values, strict=True)
-        )
-        for column, (name, values) in enumerate(batch.labels.items(), start=1)
-    }
-    return replace(batch, labels=labels)
+def shared_times(run: Run, number: int, size: int, generator: torch.Generator) -> Tensor:
+    """Returns this rank's t [size], a share of those drawn for the batch of all ranks together."""
+    ranks, rank = run.accelerator.num_processes, run.accelerator.process_index
+    if ranks > 1:
+        generator = draws.generator(run.settings["seed"], draws.TIMES, number, run.accelerator, rank=0)
+    return run.density(size * ranks, run.model.denoiser.schedule, generator)[rank::ranks]
 
 
 def finite_mean(losses: list[Tensor], update: int) -> float:
@@ -309,7 +292,7 @@ def after_update(run: Run, log: RunLog | None) -> None:
 def validation_loss(run: Run) -> float:
     """Returns the averaged model's loss on fixed segments with fixed times and noise: comparable all along."""
     objective: Objective = instantiate(run.recipe["objective"])
-    step = TrainingStep(run.averaged_model, objective, instantiate(run.recipe["times"])).eval()
+    step = TrainingStep(run.averaged_model, objective).eval()
     requests = fixed_requests(run.dev_set.lengths, segment_length(run.recipe))[
         : run.settings["validation_clips"]
     ]
@@ -317,8 +300,9 @@ def validation_loss(run: Run) -> float:
     total = 0.0
     for first in range(0, len(requests), size):
         batch = collate([run.dev_set[request] for request in requests[first : first + size]])
-        generator = keyed_generator(run, _VALIDATION, first, 0)
-        total += float(step(batch.to(run.accelerator.device), generator).sum())
+        generator = draws.generator(run.settings["seed"], draws.VALIDATION, first, run.accelerator, rank=0)
+        t = run.density(batch.size, run.model.denoiser.schedule, generator)
+        total += float(step(batch.to(run.accelerator.device), t, generator).sum())
     return total / len(requests)
 
 
@@ -328,10 +312,8 @@ def log_samples(run: Run, log: RunLog) -> None:
     chosen = requests[:: max(1, len(requests) // _LOGGED_ITEMS)][:_LOGGED_ITEMS]
     batch = collate([run.dev_set[request] for request in chosen]).to(run.accelerator.device)
     model = run.averaged_model
-    guidance = run.recipe["guidance"]
-    waveforms = model.eval().synthesize(
-        batch, instantiate(run.recipe["sampler"]), run.settings["seed"], guidance=guidance
-    )
+    sampler = instantiate(run.recipe["sampler"])
+    waveforms = model.eval().synthesize(batch, sampler, run.settings["seed"], steering=model.steering)
     log.audio(waveforms, batch.ids, model.sample_rate, run.update)
 
 

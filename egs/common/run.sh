@@ -199,7 +199,7 @@ if ((first < 4 && last > 1)); then
     "$audiodiff" statistics "${hydra[@]}" "${places[@]}" # says in one line what is wrong with the recipe
     die "the recipe cannot be composed"
   }
-  trained=$(awk '/^[A-Za-z_]/ { skip = /^(guidance|sampler|mel_iterations):/ } !skip' <<<"$composed")
+  trained=$(awk '/^[A-Za-z_]/ { skip = /^(guidance|guidance_rescale|guidance_interval|sampler|mel_iterations):/ } !skip' <<<"$composed")
 fi
 if begin 2 statistics "$exp" "$exp/statistics.json" "$(key "$trained" -- "${manifests[0]}")"; then
   rm -f "$exp/statistics.json"

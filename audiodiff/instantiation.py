@@ -1,0 +1,81 @@
+"""Objects from a recipe's nodes, built only from this package's parts and torch.nn layers.
+
+A recipe may come from anybody with a downloaded model, and `_target_` could otherwise name any code.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from audiodiff.errors import InputError
+
+# Not all of `audio`: a recipe must not be able to write files.
+_BUILDABLE = tuple(
+    f"audiodiff.{part}."
+    for part in (
+        "diffusion",
+        "audio.mel",
+        "audio.representation",
+        "audio.mel_representation",
+        "networks",
+        "conditioning",
+    )
+)
+_BUILDABLE += ("audiodiff.model.AudioDiffusion", "torch.nn.")
+
+
+def instantiate(node: Any) -> Any:
+    """Returns the object that a resolved recipe node describes.
+
+    Raises:
+        InputError: a `_target_` outside the parts that may be built, an interpolation (which could make such
+            a target out of text), or arguments that do not fit.
+    """
+    from hydra.errors import HydraException
+    from hydra.utils import instantiate as hydra_instantiate
+    from omegaconf.errors import OmegaConfBaseException
+
+    _check_targets(node)
+    try:
+        return hydra_instantiate(node, _convert_="all")
+    except (HydraException, OmegaConfBaseException) as error:
+        if isinstance(error.__cause__, InputError):
+            raise error.__cause__ from None
+        raise InputError("recipe: " + " ".join(str(error).split())) from error
+
+
+def _check_targets(node: Any) -> None:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if key == "_target_":
+                _check_target(value)
+            else:
+                _check_targets(value)
+    elif isinstance(node, str):
+        if "${" in node:
+            raise InputError(f"recipe: {node!r} is an interpolation; a saved recipe holds plain values")
+    elif isinstance(node, Sequence):
+        for value in node:
+            _check_targets(value)
+
+
+def _check_target(target: Any) -> None:
+    """Refuses a target that is not a class or function defined in an allowed package."""
+    refused = InputError(
+        f"recipe: _target_ {target!r} is refused; a model may be built only from {_BUILDABLE}"
+    )
+    if not isinstance(target, str) or not target.startswith(_BUILDABLE):
+        raise refused
+    module, _, name = target.rpartition(".")
+    try:
+        part = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"recipe: _target_ {target!r} does not exist in this version of audiodiff"
+        ) from error
+    # A name that a module merely imported (os, Path) is not one of its parts.
+    home = f"{getattr(part, '__module__', None)}.{getattr(part, '__qualname__', None)}"
+    if not callable(part) or not home.startswith(_BUILDABLE):
+        raise refused
