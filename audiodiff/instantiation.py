@@ -23,7 +23,7 @@ _BUILDABLE = tuple(
         "conditioning",
     )
 )
-_BUILDABLE += ("audiodiff.model.AudioDiffusion", "torch.nn.")
+_BUILDABLE += ("audiodiff.model.AudioDiffusion", "audiodiff.training.teacher.Teacher", "torch.nn.")
 
 
 def instantiate(node: Any) -> Any:

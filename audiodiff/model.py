@@ -29,7 +29,7 @@ from audiodiff.diffusion.denoiser import Denoise, Denoiser
 from audiodiff.diffusion.guidance import Guidance, guided
 from audiodiff.diffusion.noise import KeyedNoise
 from audiodiff.diffusion.priors import color, whiten
-from audiodiff.diffusion.samplers import Sampler
+from audiodiff.diffusion.samplers import NotFiniteError, Sampler
 from audiodiff.errors import InputError
 from audiodiff.files import writing_folder
 from audiodiff.instantiation import instantiate
@@ -110,7 +110,9 @@ class AudioDiffusion(nn.Module):
 
     @property
     def steering(self) -> Steering:
-        """The guidance that the model was saved with; none for a model without a recipe."""
+        """The guidance that the model was saved with; none for a model without a recipe or without labels."""
+        if not self.labels:
+            return UNSTEERED
         scale, rescale = self.recipe.get("guidance", 1.0), self.recipe.get("guidance_rescale", 0.0)
         low, high = self.recipe.get("guidance_interval", (0.0, 1.0))
         return Steering(Guidance(scale, rescale, (low, high)))
@@ -168,14 +170,18 @@ class AudioDiffusion(nn.Module):
         schedule = self.denoiser.schedule
         with torch.inference_mode():
             denoise, condition = self.bind(batch, steering)
-            x = in_data_space(sampler, condition)(
-                denoise,
-                schedule,
-                sampler.start(schedule, noise(0, shape, self.device)),
-                lambda step, draw: noise(step, shape, self.device, draw),
-                None if constraint is None else whitened(constraint, condition),
-                on_step,
-            )
+            try:
+                x = in_data_space(sampler, condition)(
+                    denoise,
+                    schedule,
+                    sampler.start(schedule, noise(0, shape, self.device)),
+                    lambda step, draw: noise(step, shape, self.device, draw),
+                    None if constraint is None else whitened(constraint, condition),
+                    on_step,
+                )
+            except NotFiniteError as error:
+                items = ", ".join(str(keys[place]) for place in error.places)
+                raise FloatingPointError(f"item {items}: {error}") from error
             x = color(x, condition)
             waveforms = [
                 self.representation.decode(x[i : i + 1, :, : self.representation.shape(length)[1]], length)[0]

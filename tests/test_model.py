@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from audiodiff.diffusion.constraints import Clip
 from audiodiff.diffusion.denoiser import Denoise
+from audiodiff.diffusion.guidance import Guidance
 from audiodiff.diffusion.noise import KeyedNoise
 from audiodiff.diffusion.samplers import Sampler
 from audiodiff.diffusion.schedules import NoiseSchedule
 from audiodiff.diffusion.times import UniformGrid
 from audiodiff.errors import InputError
-from audiodiff.model import build
+from audiodiff.model import Steering, build
 from audiodiff.types import Batch
 from tests.tiny_models import RECIPES, SAMPLERS, random_model, request
 
@@ -79,14 +80,30 @@ def test_seed_item_and_label_each_change_the_audio() -> None:
 def test_guidance_one_is_the_plain_model_and_zero_the_model_told_nothing(kind: str) -> None:
     model, sampler, batch = random_model(kind), SAMPLERS["ddim"], request([80, 50], kind)
     plain = model.synthesize(batch, sampler, 5)
-    assert_same_audio(model.synthesize(batch, sampler, 5, guidance=1.0), plain)
+    assert_same_audio(model.synthesize(batch, sampler, 5, steering=Steering(Guidance(1.0))), plain)
+    if "labels" not in kind:
+        with pytest.raises(InputError, match="told no labels"):
+            model.synthesize(batch, sampler, 5, steering=Steering(Guidance(4.0)))
+        return
     told_nothing = model.synthesize(replace(batch, labels={}), sampler, 5)
-    assert_same_audio(model.synthesize(batch, sampler, 5, guidance=0.0), told_nothing)
-    strong = model.synthesize(batch, sampler, 5, guidance=4.0)
-    if "labels" in kind:
-        assert not torch.allclose(strong[0], plain[0], rtol=1e-2, atol=1e-2)
-    else:
-        assert_same_audio(strong, plain)
+    assert_same_audio(model.synthesize(batch, sampler, 5, steering=Steering(Guidance(0.0))), told_nothing)
+    strong = model.synthesize(batch, sampler, 5, steering=Steering(Guidance(4.0)))
+    assert not torch.allclose(strong[0], plain[0], rtol=1e-2, atol=1e-2)
+
+
+def test_guidance_of_a_model_that_never_dropped_its_labels_is_refused() -> None:
+    model, batch = random_model(), request([80], "samples and labels")
+    model.recipe = {"training": {"label_drop": 0.0}}
+    with pytest.raises(InputError, match="without ever dropping its labels"):
+        model.synthesize(batch, SAMPLERS["ddim"], 5, steering=Steering(Guidance(2.0)))
+
+
+def test_guiding_against_itself_is_no_guidance() -> None:
+    model, batch = random_model(), request([80, 50], "samples and labels")
+    plain = model.synthesize(batch, SAMPLERS["ddim"], 5)
+    assert_same_audio(
+        model.synthesize(batch, SAMPLERS["ddim"], 5, steering=Steering(Guidance(3.0), model)), plain
+    )
 
 
 def test_constraint_and_progress_reach_the_sampler() -> None:

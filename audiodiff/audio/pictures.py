@@ -13,7 +13,9 @@ from audiodiff.errors import InputError
 from audiodiff.files import write_whole
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 RANGE_DB = 80.0
 _WINDOW_SECONDS = 0.03
@@ -48,8 +50,7 @@ def spectrogram_figure(
         raise InputError(
             f"spectrograms: got {len(waveforms)} rows and {len(titles)} titles, expected as many"
         )
-    n_fft = int(2 ** round(np.log2(_WINDOW_SECONDS * sample_rate)))
-    rows = [[_level(waveform, n_fft) for waveform in row] for row in waveforms]
+    rows = [[levels(waveform, sample_rate) for waveform in row] for row in waveforms]
     loudest = max(float(level.max()) for row in rows for level in row)
     seconds = max(waveform.size for row in waveforms for waveform in row) / sample_rate
     figure = new_figure(0.8 + 1.8 * columns, 0.6 + 1.1 * len(rows))
@@ -60,12 +61,34 @@ def spectrogram_figure(
             axis.tick_params(labelsize=6)
             axis.set_facecolor("0.9")  # no signal, as opposed to silence
         for axis, level in zip(axis_row, row, strict=False):
-            extent = (0, level.shape[1] * (n_fft // 4) / sample_rate, 0, sample_rate / 2000)
-            scale = {"vmin": loudest - RANGE_DB, "vmax": loudest, "cmap": "magma"}
-            axis.imshow(level, origin="lower", aspect="auto", extent=extent, **scale)
+            draw_levels(axis, level, sample_rate, loudest)
     axes[0][0].set_xlim(0, seconds)
     figure.supxlabel("seconds", fontsize=8)
     return figure
+
+
+def levels(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Returns the spectrogram [bins, frames] of a signal [T] in decibels, of windows of about 30 ms."""
+    n_fft = _n_fft(sample_rate)
+    padded = np.pad(np.asarray(waveform, dtype=np.float64), n_fft // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[:: n_fft // 4]
+    power = np.abs(np.fft.rfft(frames * np.hanning(n_fft))) ** 2
+    return 10 * np.log10(power.T + 1e-10)
+
+
+def draw_levels(axis: Axes, level: np.ndarray, sample_rate: int, loudest: float) -> AxesImage:
+    """Draws what `levels` gave over seconds and kHz, in colours from `loudest` down to 80 dB below it."""
+    extent = (0, level.shape[1] * (_n_fft(sample_rate) // 4) / sample_rate, 0, sample_rate / 2000)
+    scale = {"vmin": loudest - RANGE_DB, "vmax": loudest, "cmap": "magma"}
+    return axis.imshow(level, origin="lower", aspect="auto", extent=extent, **scale)
+
+
+def draw_waveform(axis: Axes, waveform: np.ndarray, sample_rate: int, peak: float) -> None:
+    """Draws a signal [T] over seconds, its full height `peak`; without ticks, which say nothing there."""
+    axis.plot(np.arange(waveform.size) / sample_rate, waveform, linewidth=0.4, color="0.15")
+    axis.set_ylim(-peak, peak)
+    axis.set_yticks([])
+    axis.tick_params(bottom=False, labelbottom=False)
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -89,9 +112,5 @@ def write_png(figure: Figure, path: Path) -> None:
     write_whole({path: buffer.getvalue()})
 
 
-def _level(waveform: np.ndarray, n_fft: int) -> np.ndarray:
-    """Returns [n_fft//2 + 1, F] in decibels."""
-    padded = np.pad(np.asarray(waveform, dtype=np.float64), n_fft // 2)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[:: n_fft // 4]
-    power = np.abs(np.fft.rfft(frames * np.hanning(n_fft))) ** 2
-    return 10 * np.log10(power.T + 1e-10)
+def _n_fft(sample_rate: int) -> int:
+    return int(2 ** round(np.log2(_WINDOW_SECONDS * sample_rate)))

@@ -16,8 +16,10 @@ from audiodiff.cli.failure import fail
 from audiodiff.cli.info import info
 from audiodiff.cli.judge import judge
 from audiodiff.cli.prepare import prepare
+from audiodiff.cli.search_schedule import search_schedule
 from audiodiff.cli.statistics import statistics
 from audiodiff.cli.synthesize import synthesize
+from audiodiff.cli.trace import trace
 from audiodiff.cli.train import HYDRA_ARGUMENTS, train
 from audiodiff.cli.vocode import vocode
 from audiodiff.errors import InputError
@@ -34,9 +36,11 @@ app.command(context_settings=HYDRA_ARGUMENTS, add_help_option=False)(statistics)
 app.command(context_settings=HYDRA_ARGUMENTS, add_help_option=False)(train)
 app.command()(synthesize)
 app.command()(vocode)
+app.command()(trace)
 app.command()(judge)
 app.command()(evaluate)
 app.command()(info)
+app.command("search-schedule")(search_schedule)
 
 
 @app.callback(invoke_without_command=True)

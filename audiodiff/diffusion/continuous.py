@@ -14,6 +14,8 @@ from torch import Tensor
 from audiodiff.diffusion.schedules import EARLIEST, VariancePreserving, checked_time
 from audiodiff.errors import InputError
 
+SIGMA_MIN = 0.002  # least noise that Karras et al. 2022 sample at, in standard deviations of the signal
+
 
 class Cosine(VariancePreserving):
     """alpha is a quarter of a cosine: v-diffusion and Dance Diffusion with offset 0.
@@ -40,10 +42,13 @@ class Cosine(VariancePreserving):
         t = checked_time(t)
         return (torch.sin(t * unit) * torch.sin((t + 2 * self.offset) * unit)).sqrt() / self._start
 
-    def time_of_alpha(self, alpha: Tensor) -> Tensor:
-        """Returns the t with that alpha, clamped to [0, 1]."""
-        angle = torch.asin((alpha.double() * self._start).clamp(0, 1))
-        return (1 - angle * (2 / math.pi) * (1 + self.offset)).clamp(0, 1)
+    def time(self, log_snr: Tensor) -> Tensor:
+        """Returns the t with that log-SNR, clamped to [0, 1]."""
+        power = torch.sigmoid(log_snr.double())
+        # cos(angle) = alpha cos(offset's angle); the sine from what is missing, which has digits near t = 0.
+        sine = (torch.sigmoid(-log_snr.double()) + power * (1 - self._start**2)).sqrt()
+        angle = torch.atan2(sine, power.sqrt() * self._start)
+        return (angle * (2 / math.pi) * (1 + self.offset) - self.offset).clamp(0, 1)
 
 
 class Sigmoid(VariancePreserving):
@@ -56,29 +61,33 @@ class Sigmoid(VariancePreserving):
                 f"sigmoid schedule: got {start} to {end} at temperature {temperature}, expected start < end and "
                 "a temperature above 0"
             )
-        self.start, self.end, self.temperature = start, end, temperature
+        self._low, self._high = start / temperature, end / temperature
 
     def alpha(self, t: Tensor) -> Tensor:
         """Returns the scale of the signal at t."""
-        return self._remaining(t, self.end).clamp(min=0).sqrt()
+        return self._share(1 - checked_time(t), -self._high, -self._low)
 
     def sigma(self, t: Tensor) -> Tensor:
         """Returns sqrt(1 - alpha^2), from the other end of the curve."""
-        return (-self._remaining(t, self.start)).clamp(min=0).sqrt()
+        return self._share(checked_time(t), self._low, self._high)
 
-    def time_of_alpha(self, alpha: Tensor) -> Tensor:
-        """Returns the t with that alpha, clamped to [0, 1]."""
-        low, high = self._curve(self.start), self._curve(self.end)
-        value = high - alpha.double().square() * (high - low)
-        return ((torch.logit(value) * self.temperature - self.start) / (self.end - self.start)).clamp(0, 1)
+    def time(self, log_snr: Tensor) -> Tensor:
+        """Returns the t with that log-SNR, clamped to [0, 1]."""
+        signal, noise = torch.sigmoid(log_snr.double()), torch.sigmoid(-log_snr.double())
+        low, high = _logistic(self._low), _logistic(self._high)
+        rest_low, rest_high = _logistic(-self._low), _logistic(-self._high)
+        position = (noise * high + signal * low).log() - (noise * rest_high + signal * rest_low).log()
+        return ((position - self._low) / (self._high - self._low)).clamp(0, 1)
 
-    def _remaining(self, t: Tensor, end: float) -> Tensor:
-        position = checked_time(t) * (self.end - self.start) + self.start
-        whole = self._curve(self.end) - self._curve(self.start)
-        return (self._curve(end) - torch.sigmoid(position / self.temperature)) / whole
+    def _share(self, part: Tensor, start: float, end: float) -> Tensor:
+        # logistic(b) - logistic(a) = logistic(b) logistic(-a) (1 - exp(a - b)): no digits cancel at part 0.
+        span = end - start
+        share = torch.expm1(-part * span) / math.expm1(-span)
+        return (share * torch.sigmoid(start + part * span) / _logistic(end)).sqrt()
 
-    def _curve(self, position: float) -> float:
-        return 1 / (1 + math.exp(-position / self.temperature))
+
+def _logistic(position: float) -> float:
+    return 1 / (1 + math.exp(-position))
 
 
 class VPSDE(VariancePreserving):
@@ -103,23 +112,17 @@ class VPSDE(VariancePreserving):
         """Returns sqrt(1 - alpha^2)."""
         return (-torch.expm1(-self._integral(t))).sqrt()
 
-    def time_of_alpha(self, alpha: Tensor) -> Tensor:
-        """Returns the t with that alpha, clamped to [0, 1]."""
-        return self._time_of_integral(-2 * alpha.double().log())
-
     def time(self, log_snr: Tensor) -> Tensor:
         """Returns the t with that log-SNR, clamped to [0, 1]."""
-        return self._time_of_integral(torch.nn.functional.softplus(-log_snr.double()))
-
-    def _integral(self, t: Tensor) -> Tensor:
-        t = checked_time(t)
-        return self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2
-
-    def _time_of_integral(self, integral: Tensor) -> Tensor:
+        integral = -torch.nn.functional.logsigmoid(log_snr.double())
         # The root of the quadratic, written so that no digits cancel at small t.
         root = (self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * integral).sqrt()
         t = 2 * integral / (self.beta_min + root).clamp(min=1e-300)
         return torch.where(integral == torch.inf, 1.0, t).clamp(0, 1)
+
+    def _integral(self, t: Tensor) -> Tensor:
+        t = checked_time(t)
+        return self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2
 
 
 class LogSnrShift(VariancePreserving):
@@ -136,11 +139,11 @@ class LogSnrShift(VariancePreserving):
 
     def alpha(self, t: Tensor) -> Tensor:
         """Returns the scale of the signal at t."""
-        return torch.sigmoid(self.log_snr(t)).sqrt()
+        return self._shares(t)[0]
 
     def sigma(self, t: Tensor) -> Tensor:
         """Returns sqrt(1 - alpha^2)."""
-        return torch.sigmoid(-self.log_snr(t)).sqrt()
+        return self._shares(t)[1]
 
     def log_snr(self, t: Tensor) -> Tensor:
         """Returns the moved log-SNR."""
@@ -150,25 +153,27 @@ class LogSnrShift(VariancePreserving):
         """Returns the t with that log-SNR, clamped to [0, 1]."""
         return self.schedule.time(log_snr.double() - self.shift)
 
-    def time_of_alpha(self, alpha: Tensor) -> Tensor:
-        """Returns the t with that alpha, clamped to [0, 1]."""
-        return self.time(torch.logit(alpha.double().square()))
+    def _shares(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        # Not from the log-SNR, which has no finite slope where it is infinite.
+        alpha, sigma = self.schedule.alpha(t) * math.exp(self.shift / 2), self.schedule.sigma(t)
+        length = torch.hypot(alpha, sigma)
+        return alpha / length, sigma / length
 
 
 class Karras:
     """Variance exploding: alpha = 1, sigma = sigma_max t^rho (Karras et al. 2022, section 3).
 
     Evenly spaced t from 1 is their eq. 5 with sigma_min = 0; the smallest sigma above 0 belongs to the
-    sampling grid. rho = 1/2 is the variance-exploding process of Song et al. 2021.
+    sampling grid: `earliest` is where it is their 0.002. rho = 1/2 is the variance-exploding process of Song et
+    al. 2021.
     """
-
-    earliest = EARLIEST
 
     def __init__(self, sigma_max: float = 80.0, rho: float = 7.0) -> None:
         """Stores the noise at t = 1, in standard deviations of the signal, and the exponent."""
         if sigma_max <= 0 or rho <= 0:
             raise InputError(f"sigma_max, rho: got {sigma_max}, {rho}, expected both above 0")
         self.sigma_max, self.rho = sigma_max, rho
+        self.earliest = min(SIGMA_MIN / sigma_max, EARLIEST) ** (1 / rho)
 
     def alpha(self, t: Tensor) -> Tensor:
         """Returns 1."""
@@ -223,5 +228,5 @@ class Flow:
         """Returns the t with that log-SNR, clamped to [0, 1]."""
         ratio = torch.exp(-log_snr.double() / 2)
         paced = (ratio - self.sigma_min) / (1 - self.sigma_min + ratio)
-        paced = torch.where(ratio == torch.inf, 1.0, paced)
-        return (paced / (self.shift - (self.shift - 1) * paced)).clamp(0, 1)
+        paced = torch.where(ratio == torch.inf, 1.0, paced).clamp(0, 1)
+        return paced / (self.shift - (self.shift - 1) * paced)

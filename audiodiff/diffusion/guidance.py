@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from audiodiff.diffusion.denoiser import Denoise
+from audiodiff.diffusion.denoiser import Denoise, VarianceDenoise
 from audiodiff.errors import InputError
 
 
@@ -88,9 +88,21 @@ class GuidedDenoise:
         return clean, other
 
 
+class GuidedVariance(GuidedDenoise):
+    """A guided Denoise that keeps the variance which the conditional one has learned."""
+
+    def with_variance(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the guided clean estimate and the conditional share v."""
+        assert isinstance(self.conditional, VarianceDenoise)
+        return self(x, t), self.conditional.with_variance(x, t)[1]
+
+
 def guided(conditional: Denoise, other: Denoise, guidance: Guidance) -> Denoise:
     """Returns the guided Denoise; at scale 1 the conditional one itself, which costs one evaluation."""
-    return conditional if guidance.scale == 1 else GuidedDenoise(conditional, other, guidance)
+    if guidance.scale == 1:
+        return conditional
+    kind = GuidedVariance if isinstance(conditional, VarianceDenoise) else GuidedDenoise
+    return kind(conditional, other, guidance)
 
 
 def _spread(x: Tensor) -> Tensor:

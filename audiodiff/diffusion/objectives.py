@@ -268,7 +268,7 @@ def _stft_loss(estimate: Tensor, clean: Tensor, n_fft: int, hop_length: int, win
         spectrum = torch.stft(
             flat, n_fft, hop_length, win_length, window, pad_mode="constant", return_complex=True
         )
-        magnitudes.append(spectrum.abs().clamp(min=1e-5).view(signal.shape[0], -1))
+        magnitudes.append(spectrum.abs().clamp(min=1e-5).reshape(signal.shape[0], -1))
     found, wanted = magnitudes
     convergence = (found - wanted).norm(dim=1) / wanted.norm(dim=1)
     return convergence + (found.log() - wanted.log()).abs().mean(1)

@@ -252,6 +252,22 @@ def diffusion_rate(schedule: NoiseSchedule, t: Tensor) -> Tensor:
     return 2 * sigma * (sigma_rate - sigma * alpha_rate / alpha)
 
 
+class NotFiniteError(FloatingPointError):
+    """The network gave numbers that are not finite.
+
+    Attributes:
+        places: which items of the batch, counted from 0.
+    """
+
+    def __init__(self, x: Tensor, step: int, steps: int) -> None:
+        """Says at which step, and keeps which items of x [B, C, F] are concerned."""
+        self.places = [i for i, item in enumerate(x) if not bool(item.isfinite().all())]
+        super().__init__(
+            f"sampling step {step} of {steps}: the network gave numbers that are not finite; check the model, or "
+            "choose another sampler"
+        )
+
+
 @dataclass(frozen=True)
 class Sampler:
     """Walks a grid from noise to signal with one kind of step.
@@ -315,7 +331,7 @@ class Sampler:
 
         Raises:
             InputError: see `times`.
-            FloatingPointError: x stopped being finite; the message names the step.
+            NotFiniteError: x stopped being finite; the message names the step.
         """
         times = self.times(schedule)
         constraints = [part for part in (self.constraint, constraint) if part is not None]
@@ -327,10 +343,7 @@ class Sampler:
             x, memory = self.step(denoise, schedule, x, t, s, memory, _Draws(noise, number))
             x = chain(*constraints)(x, s)
             if not bool(x.isfinite().all()):
-                raise FloatingPointError(
-                    f"sampling step {number} of {len(times) - 1} (t = {float(t):.4g}): the network gave numbers that "
-                    "are not finite; check the model, or choose another sampler"
-                )
+                raise NotFiniteError(x, number, len(times) - 1)
             if on_step is not None:
                 on_step(number, len(times) - 1)
         return x

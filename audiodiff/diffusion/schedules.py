@@ -51,7 +51,11 @@ class NoiseSchedule(Protocol):
 
 
 class VariancePreserving:
-    """alpha^2 + sigma^2 = 1, so that alpha alone tells the level; subclasses give alpha and time_of_alpha."""
+    """alpha^2 + sigma^2 = 1, so that alpha alone tells the level; subclasses give alpha, sigma and time.
+
+    sigma is not left to sqrt(1 - alpha^2), nor time to alpha: near t = 0, where alpha rounds to 1, only sigma
+    has digits.
+    """
 
     earliest = EARLIEST
 
@@ -59,22 +63,21 @@ class VariancePreserving:
         """Returns the scale of the signal at t, float64."""
         raise NotImplementedError
 
-    def time_of_alpha(self, alpha: Tensor) -> Tensor:
-        """Returns the t with that alpha, clamped to [0, 1]; inverts alpha."""
+    def sigma(self, t: Tensor) -> Tensor:
+        """Returns sqrt(1 - alpha(t)^2), float64."""
         raise NotImplementedError
 
-    def sigma(self, t: Tensor) -> Tensor:
-        """Returns sqrt(1 - alpha(t)^2)."""
-        alpha = self.alpha(t)
-        return ((1 - alpha) * (1 + alpha)).sqrt()
+    def time(self, log_snr: Tensor) -> Tensor:
+        """Returns the t with that log-SNR, clamped to [0, 1]; inverts log_snr."""
+        raise NotImplementedError
 
     def log_snr(self, t: Tensor) -> Tensor:
         """Returns log(alpha(t)^2 / sigma(t)^2)."""
         return 2 * (self.alpha(t).log() - self.sigma(t).log())
 
-    def time(self, log_snr: Tensor) -> Tensor:
-        """Returns the t with that log-SNR, clamped to [0, 1]."""
-        return self.time_of_alpha(torch.sigmoid(log_snr.double()).sqrt())
+    def time_of_alpha(self, alpha: Tensor) -> Tensor:
+        """Returns the t with that alpha, clamped to [0, 1]; inverts alpha."""
+        return self.time(torch.logit(alpha.double().square()))
 
 
 class BetaTable(VariancePreserving):
@@ -94,10 +97,16 @@ class BetaTable(VariancePreserving):
         table = torch.as_tensor(list(betas), dtype=torch.float64)
         inside = table.numel() > 0 and bool(((table > 0) & (table <= 1)).all() & (table[:-1] < 1).all())
         if table.dim() != 1 or not inside:
-            raise InputError(f"betas: got {list(betas)[:4]}..., expected one or more numbers in (0, 1)")
+            raise InputError(
+                f"betas: got {list(betas)[:4]}..., expected one or more numbers in (0, 1); the last may be 1"
+            )
         self.betas = table
-        self.alpha_bars = torch.cumprod(1 - table, dim=0)
-        self._levels = torch.cat([torch.ones(1, dtype=torch.float64), self.alpha_bars.sqrt()])  # [N + 1]
+        # Whoever builds a model in inference mode may still differentiate the schedule (process.rates).
+        with torch.inference_mode(False):
+            logs = torch.cat([table.new_zeros(1), torch.log1p(-table).cumsum(0) / 2])
+            self._levels = logs.exp()  # [N + 1]
+            self._missing = -torch.expm1(logs)  # 1 - levels, with its digits where the level is near 1
+            self.alpha_bars = self._levels[1:].square()
         if not bool((self._levels.diff() < 0).all()):
             raise InputError(
                 f"betas: from {float(table.min()):.3g} to {float(table.max()):.3g} in {table.numel()} rows, "
@@ -116,12 +125,16 @@ class BetaTable(VariancePreserving):
 
     def alpha(self, t: Tensor) -> Tensor:
         """Returns sqrt(alpha-bar) at t, linear between the rows."""
-        position = checked_time(t) * self.steps
-        row = position.floor().clamp(max=self.steps - 1)
-        fraction = position - row
-        levels = self._levels.to(t.device)
-        index = row.long()
-        return levels[index] * (1 - fraction) + levels[index + 1] * fraction
+        return self._between(self._levels, t)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """Returns sqrt(1 - alpha^2)."""
+        missing = self._between(self._missing, t)
+        return (missing * (2 - missing)).sqrt()
+
+    def time(self, log_snr: Tensor) -> Tensor:
+        """Returns the t with that log-SNR, clamped to [0, 1]."""
+        return self.time_of_alpha(torch.sigmoid(log_snr.double()).sqrt())
 
     def time_of_alpha(self, alpha: Tensor) -> Tensor:
         """Returns the t with that alpha, clamped to [0, 1]; inverts alpha.
@@ -134,6 +147,13 @@ class BetaTable(VariancePreserving):
         below = torch.searchsorted(-levels, -alpha).clamp(1, self.steps)  # first row with level <= alpha
         upper, lower = levels[below - 1], levels[below]
         return (below - 1 + (upper - alpha) / (upper - lower)) / self.steps
+
+    def _between(self, rows: Tensor, t: Tensor) -> Tensor:
+        position = checked_time(t) * self.steps
+        # A row belongs to the line below it, where sampling goes next; n/N times N may round to above n.
+        row = (position - 1e-10).ceil().clamp(min=1) - 1
+        fraction, index, rows = position - row, row.long(), rows.to(t.device)
+        return rows[index] * (1 - fraction) + rows[index + 1] * fraction
 
 
 def linear(beta_start: float, beta_end: float, steps: int) -> BetaTable:
@@ -166,14 +186,28 @@ def cosine_table(steps: int, offset: float = 0.008, beta_max: float = 0.999) -> 
     return BetaTable((1 - alpha_bars[1:] / alpha_bars[:-1]).clamp(max=beta_max).tolist())
 
 
-def zero_terminal_snr(table: BetaTable) -> BetaTable:
+def zero_terminal_snr(table: BetaTable, remaining: float = 0.0) -> BetaTable:
     """Returns the table moved and stretched so that no signal is left at its last row.
 
     Lin et al. 2024, algorithm 1: sqrt(alpha-bar) keeps its first value and ends at 0. Epsilon prediction
     cannot recover the signal there; choose velocity.
+
+    Args:
+        table: two or more rows.
+        remaining: sqrt(alpha-bar) that the move leaves at the last row, before the stretch. FreGrad (Nguyen et
+            al. 2024, eq. 8) predicts epsilon and leaves 1e-4.
+
+    Raises:
+        InputError: a table of one row, or a remaining signal that is negative or not below the first row's.
     """
     alphas = table.alpha_bars.sqrt()
-    alphas = (alphas - alphas[-1]) * alphas[0] / (alphas[0] - alphas[-1])
+    if table.steps < 2 or not 0 <= remaining < float(alphas[0]):
+        raise InputError(
+            f"zero_terminal_snr: got {table.steps} row(s) and remaining {remaining}, expected two rows or more and "
+            f"0 <= remaining < {float(alphas[0]):.4g}"
+        )
+    last = alphas[-1] - remaining
+    alphas = (alphas - last) * (alphas[0] / (alphas[0] - last))
     squares = torch.cat([alphas.new_ones(1), alphas**2])
     return BetaTable((1 - squares[1:] / squares[:-1]).tolist())
 
@@ -198,7 +232,7 @@ def checked_time(t: Tensor) -> Tensor:
         InputError: a time lies outside by more than rounding.
     """
     t = t.double()
-    if bool(((t < -_ROUNDING) | (t > 1 + _ROUNDING)).any()):
+    if not bool(((t >= -_ROUNDING) & (t <= 1 + _ROUNDING)).all()):  # also not a number
         raise InputError(
             f"time: got {float(t.min()):.6g} to {float(t.max()):.6g}, expected 0 (clean) to 1 (noise)"
         )

@@ -183,7 +183,7 @@ class KarrasGrid:
             InputError: bounds that are not rising, rho not above 0, or no signal left at t = 1 and no ratio_max.
         """
         _check_steps(self.steps)
-        if self.rho <= 0:
+        if not self.rho > 0:
             raise InputError(f"rho: got {self.rho}, expected a number above 0")
         low, high = (bound ** (1 / self.rho) for bound in _bounds(schedule, self.ratio_min, self.ratio_max))
         roots = torch.linspace(float(high), float(low), max(self.steps, 2), dtype=torch.float64)
@@ -275,23 +275,23 @@ def _closed(times: Tensor, steps: int) -> Tensor:
 
 
 def _bounds(schedule: NoiseSchedule, low: float | None, high: float | None) -> tuple[Tensor, Tensor]:
-    """Returns the smallest and largest sigma / alpha of a grid."""
-    ends = torch.tensor([schedule.earliest, 1.0], dtype=torch.float64)
-    ratios = noise_ratio(schedule, ends)
-    for index, given in ((0, low), (1, high)):
-        if given is not None:
-            ratios[index] = given
-    if not bool(ratios.isfinite().all()):
+    """Returns the smallest and largest sigma / alpha of a grid, both among those of the schedule."""
+    least, first, most = noise_ratio(
+        schedule, torch.tensor([0.0, schedule.earliest, 1.0], dtype=torch.float64)
+    )
+    bottom = first if low is None else first.new_tensor(low)
+    top = most if high is None else first.new_tensor(high)
+    if high is None and not bool(most.isfinite()):
         raise InputError(
             "this schedule leaves no signal at t = 1, where sigma / alpha is infinite; give the grid a ratio_max, "
             "or choose a uniform grid"
         )
-    if not 0 < float(ratios[0]) < float(ratios[1]):
+    if not (least < bottom < top <= most * (1 + 1e-9) and top.isfinite()):
         raise InputError(
-            f"grid: got ratio_min {float(ratios[0]):.4g} and ratio_max {float(ratios[1]):.4g}, expected "
-            "0 < ratio_min < ratio_max"
+            f"grid: got ratio_min {float(bottom):.4g} and ratio_max {float(top):.4g}, expected finite numbers with "
+            f"{float(least):.4g} < ratio_min < ratio_max <= {float(most):.4g}, between the schedule's own ends"
         )
-    return ratios[0], ratios[1]
+    return bottom, top
 
 
 def _from_ratios(schedule: NoiseSchedule, ratios: Tensor, steps: int, ratio_max: float | None) -> Tensor:

@@ -4,7 +4,8 @@ Layer n convolves x plus the projected noise embedding with dilation 2^(n mod di
 condition says, gates with tanh(first half) * sigmoid(second half), and splits a 1x1 into a residual,
 x' = (x + residual) / sqrt(2), and a skip; the skips are summed and divided by sqrt(layers).
 Kong et al. 2021, "DiffWave", figure 2 and appendix C (arXiv 2009.09761). The two published dialects differ
-in weights, not in structure: `audiodiff.interop` rearranges theirs into this one network.
+in weights, not in structure: `audiodiff.interop` rearranges theirs into this one network. Which dilated
+convolution the layers have is a part of its own (`dilated`): FreGrad's runs on two sub-bands.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from torch.utils.checkpoint import checkpoint
 
 from audiodiff.errors import InputError
 from audiodiff.networks.blocks import EmbeddingMLP, FrameUpsampler, step_embedding
+from audiodiff.networks.dilated import KERNEL_SIZE, DilatedConvolution, ZeroPadded
 from audiodiff.types import Condition
 
-KERNEL_SIZE = 3
 # Beyond this, projecting the condition again at every step costs less than the memory of keeping it.
 BOUND_BYTES = 512 * 2**20
 
@@ -66,6 +67,7 @@ class ConditionShape:
 
 PAPER_EMBEDDING = NoiseEmbedding()
 UNCONDITIONAL = ConditionShape()
+ZERO_PADDED = ZeroPadded()
 
 
 class WaveNet(nn.Module):
@@ -81,6 +83,7 @@ class WaveNet(nn.Module):
         embedding: NoiseEmbedding = PAPER_EMBEDDING,
         condition: ConditionShape = UNCONDITIONAL,
         *,
+        convolution: DilatedConvolution = ZERO_PADDED,
         outputs: int = 1,
         checkpointing: bool = False,
     ) -> None:
@@ -94,6 +97,7 @@ class WaveNet(nn.Module):
             audio_channels: channels of the audio, 1 for mono.
             embedding: how the noise label enters.
             condition: which conditions it takes.
+            convolution: the kind of the layers' dilated convolutions.
             outputs: tensors of the audio's shape that it gives, stacked along the channels; 2 for a learned variance.
             checkpointing: whether training recomputes each layer in the backward pass, for memory.
 
@@ -107,6 +111,7 @@ class WaveNet(nn.Module):
                 "expected both to be 1 or more"
             )
         self.dilations = tuple(2 ** (n % dilation_cycle) for n in range(residual_layers))
+        self.convolution = convolution
         self.checkpointing = checkpointing
         self.noise_embedding = embedding
         self.condition_shape = condition
@@ -118,7 +123,7 @@ class WaveNet(nn.Module):
         )
         self.upsamplers = nn.ModuleList(FrameUpsampler(condition.upsample_factors) for _ in range(upsamplers))
         self.layers = nn.ModuleList(
-            ResidualLayer(residual_channels, skip_channels, dilation, embedding, condition)
+            ResidualLayer(residual_channels, skip_channels, dilation, embedding, condition, convolution)
             for dilation in self.dilations
         )
         self.skip_projection = _conv(skip_channels, skip_channels)
@@ -148,7 +153,7 @@ class WaveNet(nn.Module):
 
     def receptive_field(self) -> int:
         """Returns how many input samples one output sample depends on, itself included."""
-        return 1 + (KERNEL_SIZE - 1) * sum(self.dilations)
+        return self.convolution.width * (1 + (KERNEL_SIZE - 1) * sum(self.dilations))
 
     def bound_bytes(self, x: Tensor) -> int:
         """Returns the memory that the projected condition takes for x [B, C, T], were it kept."""
@@ -241,13 +246,14 @@ class ResidualLayer(nn.Module):
         dilation: int,
         embedding: NoiseEmbedding,
         condition: ConditionShape,
+        convolution: DilatedConvolution = ZERO_PADDED,
     ) -> None:
         """Builds the layer; Args as in `WaveNet`."""
         super().__init__()
         self.channels = channels
         self.in_residual = embedding.in_residual
         self.step_projection = nn.Linear(embedding.out_dim, channels)
-        self.dilated = _conv(channels, 2 * channels, KERNEL_SIZE, dilation)
+        self.dilated = convolution(channels, 2 * channels, dilation)
         local, vector = condition.local_features, condition.vector_features
         self.local_projection = None if local is None else _conv(local, 2 * channels)
         self.vector_projection = None if vector is None else nn.Linear(vector, 2 * channels)
@@ -280,7 +286,7 @@ class ResidualLayer(nn.Module):
             mask: [B, 1, T], 1 at valid samples; None when all are.
         """
         noisy = x + self.step_projection(embedding)[..., None]
-        gate = self.dilated(noisy if mask is None else noisy * mask)
+        gate = self.dilated(noisy, mask)
         if bias is not None:
             gate = gate + bias
         gated = torch.tanh(gate[:, : self.channels]) * torch.sigmoid(gate[:, self.channels :])
@@ -289,9 +295,8 @@ class ResidualLayer(nn.Module):
         return ((noisy if self.in_residual else x) + residual) / math.sqrt(2.0), skip
 
 
-def _conv(in_channels: int, out_channels: int, kernel_size: int = 1, dilation: int = 1) -> nn.Conv1d:
-    padding = dilation * (kernel_size - 1) // 2
-    conv = nn.Conv1d(in_channels, out_channels, kernel_size, dilation=dilation, padding=padding)
+def _conv(in_channels: int, out_channels: int) -> nn.Conv1d:
+    conv = nn.Conv1d(in_channels, out_channels, 1)
     nn.init.kaiming_normal_(conv.weight)
     return conv
 

@@ -45,18 +45,41 @@ def choose_sampler(recipe: Mapping[str, Any], choice: SamplerChoice) -> Sampler:
     Raises:
         InputError: unknown sampler or grid, steps for a grid of fixed length, eta for a sampler without one.
     """
-    node = deepcopy(recipe["sampler"]) if choice.name is None else _named(choice.name)
-    if choice.grid is not None:
-        node["grid"] = _grid(choice.grid, node["grid"].get("steps"))
-    if choice.steps is not None:
-        node["grid"] = _with_steps(recipe, node["grid"], choice)
+    return instantiate(sampler_node(recipe, choice))
+
+
+def sampler_node(recipe: Mapping[str, Any], choice: SamplerChoice) -> dict[str, Any]:
+    """Returns the recipe node of the sampler that a choice means.
+
+    Where steps alone are asked and a search found a grid of so many for this model, it is that grid with the step
+    that it was found for.
+
+    Raises:
+        InputError: as `choose_sampler`, but for what only building it can tell.
+    """
+    searched = recipe.get("searched_grids", {}).get(str(choice.steps))
+    if searched and choice.grid is None and choice.name is None:
+        node = searched_node(searched)
+    else:
+        node = deepcopy(recipe["sampler"]) if choice.name is None else _named(choice.name)
+        if choice.grid is not None:
+            node["grid"] = _grid(choice.grid, _steps_of(node["grid"]))
+        if choice.steps is not None:
+            node["grid"] = _with_steps(node["grid"], choice)
     if choice.eta is not None:
         if "eta" not in node["step"]:
             raise InputError(
                 f"--eta: {choice.name or 'the default sampler'} has none; choose one of {_with_eta()}"
             )
         node["step"]["eta"] = choice.eta
-    return instantiate(node)
+    return node
+
+
+def searched_node(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the sampler of one record of the recipe's `searched_grids`: its step on its times."""
+    return deepcopy(dict(record["sampler"])) | {
+        "grid": {"_target_": f"{_TIMES}.TimesGrid", "times": list(record["times"])}
+    }
 
 
 def describe(sampler: Sampler) -> dict[str, str]:
@@ -110,11 +133,12 @@ def _own_times(text: str) -> list[float]:
         ) from None
 
 
-def _with_steps(recipe: Mapping[str, Any], grid: dict[str, Any], choice: SamplerChoice) -> dict[str, Any]:
-    """Returns the grid with another number of steps: a searched one if the model has it and nothing else is asked."""
-    searched = recipe.get("searched_grids", {}).get(str(choice.steps))
-    if searched and choice.grid is None and choice.name is None:
-        return {"_target_": f"{_TIMES}.TimesGrid", "times": searched["times"]}
+def _steps_of(grid: Mapping[str, Any]) -> int | None:
+    return sum(time > 0 for time in grid["times"]) if "times" in grid else grid.get("steps")
+
+
+def _with_steps(grid: dict[str, Any], choice: SamplerChoice) -> dict[str, Any]:
+    """Returns the grid with another number of steps."""
     if "steps" in grid:
         return grid | {"steps": choice.steps}
     if choice.grid is not None or "name" in grid:

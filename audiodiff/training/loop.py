@@ -30,6 +30,7 @@ from audiodiff.errors import InputError
 from audiodiff.model import FACTS, AudioDiffusion, build, instantiate, load
 from audiodiff.training import checkpoint, draws, statistics
 from audiodiff.training.ema import averaged
+from audiodiff.training.initialization import freeze, initialize
 from audiodiff.training.interruption import StopRequest
 from audiodiff.training.logging import ProgressBar, RunLog
 from audiodiff.training.optimization import build_optimizer, learning_rate_factor
@@ -37,7 +38,16 @@ from audiodiff.training.record import model_card, run_facts
 from audiodiff.types import Batch
 
 _SAME_RUN = ("model", "features", "data", "objective", "times", "optimizer")  # must not change on resuming
-_SAME_TRAINING = ("batch_size", "accumulate", "clip_norm", "ema_decay", "label_drop", "precision", "seed")
+_SAME_TRAINING = (
+    "batch_size",
+    "accumulate",
+    "clip_norm",
+    "ema_decay",
+    "label_drop",
+    "freeze",
+    "precision",
+    "seed",
+)
 _LOGGED_ITEMS = 4
 
 
@@ -158,6 +168,9 @@ def open_run(recipe: dict[str, Any], data_dir: Path, folder: Path, command: str,
         model = build(recipe)
     train_set, dev_set = (open_split(recipe, data_dir, split) for split in ("train", "dev"))
     statistics.apply(model, training_statistics(recipe, model, train_set, folder, console))
+    if recipe["init"] is not None and checkpoint.newest(folder) is None:
+        console.print(initialize(model, recipe["init"]).describe(recipe["init"]), soft_wrap=True)
+    freeze(model, settings["freeze"])
     average = averaged(model.to(accelerator.device), settings["ema_decay"])
     step = TrainingStep(model, instantiate(recipe["objective"]))
     optimizer = build_optimizer(recipe["optimizer"], model, accelerator.device)
@@ -291,8 +304,8 @@ def after_update(run: Run, log: RunLog | None) -> None:
 @torch.inference_mode()
 def validation_loss(run: Run) -> float:
     """Returns the averaged model's loss on fixed segments with fixed times and noise: comparable all along."""
-    objective: Objective = instantiate(run.recipe["objective"])
-    step = TrainingStep(run.averaged_model, objective).eval()
+    trained = run.accelerator.unwrap_model(run.step)
+    step = TrainingStep(run.averaged_model, trained.objective).eval()
     requests = fixed_requests(run.dev_set.lengths, segment_length(run.recipe))[
         : run.settings["validation_clips"]
     ]

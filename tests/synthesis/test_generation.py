@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from audiodiff.diffusion.guidance import Guidance
 from audiodiff.errors import InputError
-from audiodiff.model import load
+from audiodiff.model import Steering, load
 from audiodiff.synthesis.generation import Request, generate, label_sets
 from audiodiff.synthesis.sampling import SamplerChoice
 from tests.tiny import save_random_model
@@ -77,12 +78,12 @@ def test_other_seed_gives_other_audio(digits: Path, tmp_path: Path) -> None:
 
 def test_folder_says_how_it_was_made(digits: Path, tmp_path: Path) -> None:
     model = load(digits)
-    request = Request([{"digit": "six", "speaker": "theo"}] * 2, None, FEW, guidance=1.5, seed=3)
+    request = Request([{"digit": "six", "speaker": "theo"}] * 2, None, FEW, Steering(Guidance(1.5)), seed=3)
     samples = generate(model, digits, request, tmp_path, "audiodiff synthesize")
     content = record(tmp_path)
     assert [sample.file for sample in samples] == ["six_theo_0000.wav", "six_theo_0001.wav"]
     assert content["seed"] == 3
-    assert content["guidance"] == 1.5
+    assert content["guidance"]["scale"] == 1.5
     assert "steps=3" in content["sampler"]["grid"]
     assert content["files"][0]["seconds"] == 0.3  # the training clips' median, which the model recorded
     info = soundfile.info(tmp_path / "six_theo_0000.wav")

@@ -18,9 +18,9 @@ from safetensors.torch import load_file
 
 from audiodiff.errors import InputError
 from audiodiff.model import load
+from audiodiff.training import draws
+from audiodiff.training.draws import drop_labels
 from audiodiff.training.loop import (
-    drop_labels,
-    keyed_generator,
     one_update,
     open_run,
     train,
@@ -207,8 +207,11 @@ def test_no_label_is_dropped_at_rate_zero() -> None:
 def test_generators_differ_by_purpose_batch_and_rank(mini_corpus: Path, tmp_path: Path) -> None:
     run = open_run(tiny_recipe(), mini_corpus, tmp_path, "test", QUIET)
     keys = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
-    draws = {float(torch.rand(1, generator=keyed_generator(run, *key), dtype=torch.float64)) for key in keys}
-    assert len(draws) == len(keys)
+    drawn = set()
+    for purpose, number, rank in keys:
+        generator = draws.generator(0, purpose, number, run.accelerator, rank)
+        drawn.add(float(torch.rand(1, generator=generator, dtype=torch.float64)))
+    assert len(drawn) == len(keys)
 
 
 def test_full_disk_keeps_the_last_checkpoint(mini_corpus: Path, tmp_path: Path) -> None:

@@ -1,0 +1,330 @@
+"""What a model does, written down: the forward process and the reverse trajectory of one sound.
+
+The forward process noises a clean signal, x_t = alpha x_0 + sigma eps, with the very noise that synthesis starts
+from; the reverse trajectory is every x_t of the sampler and the clean estimate at it. A `Recorder` is a step that
+makes the moves of another one and keeps what passes, so that the sound is bit for bit the one that `synthesize`
+or `vocode` makes. Sizes are root mean squares in the schedule's coordinates, where data has unit variance.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from audiodiff.audio import io
+from audiodiff.conditioning.mel import Mel
+from audiodiff.diffusion.denoiser import Denoise, VarianceDenoise
+from audiodiff.diffusion.guidance import GuidedDenoise
+from audiodiff.diffusion.noise import KeyedNoise
+from audiodiff.diffusion.priors import color
+from audiodiff.diffusion.process import diffuse, starting_std
+from audiodiff.diffusion.samplers import Sampler, Step
+from audiodiff.diffusion.schedules import NoiseSchedule
+from audiodiff.errors import InputError
+from audiodiff.files import write_whole
+from audiodiff.model import AudioDiffusion, Steering
+from audiodiff.progress import progress_bar
+from audiodiff.synthesis.generation import _default_seconds
+from audiodiff.synthesis.sampling import SamplerChoice, choose_sampler, describe
+from audiodiff.synthesis.trace_picture import Column, Curves, draw_trace
+from audiodiff.synthesis.vocoder import Vocoder
+from audiodiff.types import Batch, Condition
+
+RECORD, PICTURE, RESULT = "trace.json", "trace.png", "result.wav"
+
+
+@dataclass(frozen=True)
+class TraceRequest:
+    """What is to be traced.
+
+    Attributes:
+        labels: label name -> value; an absent name means any.
+        recording: audio whose noising the forward row shows, and whose mel a vocoder hears; None takes the model's
+            own result.
+        seconds: length of the sound; None: that of the recording, or the median of the training clips.
+        sampler: changes to the model's own sampler.
+        steering: guidance; None: the model's own.
+        seed: of the noise.
+        columns: times to draw, the first and the last one among them.
+    """
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    recording: Path | None = None
+    seconds: float | None = None
+    sampler: SamplerChoice = field(default_factory=SamplerChoice)
+    steering: Steering | None = None
+    seed: int = 0
+    columns: int = 6
+
+
+class Recorder:
+    """A step that makes the moves of another one and keeps what passes.
+
+    It evaluates the denoiser at every (x_t, t) and hands a plain Denoise that answer when it asks for it again; a
+    guided one or one with variances is evaluated once more.
+
+    Attributes:
+        states: x_t [B, C, F] before step i, counted from 0, of the steps that are kept.
+        estimates: the clean estimate [B, C, F] at these.
+        updates: RMS of x_s - x_t of each step, before any constraint.
+        estimate_changes: RMS of what the clean estimate moved since the step before; NaN at first.
+    """
+
+    def __init__(self, step: Step, kept: Collection[int]) -> None:
+        """Starts empty.
+
+        Args:
+            step: the step that moves.
+            kept: numbers of the steps whose tensors are kept.
+        """
+        self.step = step
+        self.least_steps: int = getattr(step, "least_steps", 1)
+        self.kept = frozenset(kept)
+        self.states: dict[int, Tensor] = {}
+        self.estimates: dict[int, Tensor] = {}
+        self.updates: list[float] = []
+        self.estimate_changes: list[float] = []
+        self._last: Tensor | None = None
+
+    def __call__(
+        self, denoise: Denoise, schedule: NoiseSchedule, x: Tensor, t: Tensor, s: Tensor, memory: Any,
+        noise: Callable[[], Tensor],
+    ) -> tuple[Tensor, Any]:  # fmt: skip
+        """Returns what the step returns."""
+        clean = denoise(x, t)
+        number = len(self.updates)
+        if number in self.kept:
+            self.states[number], self.estimates[number] = x, clean
+        several = isinstance(denoise, VarianceDenoise | GuidedDenoise)
+        after, memory = self.step(
+            denoise if several else _Answered(denoise, x, t, clean), schedule, x, t, s, memory, noise
+        )
+        self.updates.append(_rms(after - x))
+        self.estimate_changes.append(math.nan if self._last is None else _rms(clean - self._last))
+        self._last = clean
+        return after, memory
+
+
+@dataclass(frozen=True)
+class _Answered:
+    """A Denoise that knows the answer at one place."""
+
+    denoise: Denoise
+    x: Tensor
+    t: Tensor
+    clean: Tensor
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.clean if x is self.x and t is self.t else self.denoise(x, t)
+
+
+def trace(model: AudioDiffusion, source: Path, request: TraceRequest, out: Path, command: str) -> Tensor:
+    """Makes one sound, writes what happened into the folder and returns the waveform [C, T].
+
+    Args:
+        model: the model.
+        source: where it came from, for the record.
+        request: what to trace.
+        out: folder for trace.png, trace.json, result.wav and the clean estimates as wav files.
+        command: for the record.
+
+    Raises:
+        InputError: a mel-conditional model without a recording, or with guidance or a length; less than two columns;
+            a recording, label or sampler that does not fit the model; a place that cannot be written.
+    """
+    if request.seed < 0:
+        raise InputError(f"--seed: got {request.seed}, expected 0 or more")
+    schedule = model.denoiser.schedule
+    sampler = choose_sampler(model.recipe, request.sampler)
+    times = sampler.times(schedule)
+    chosen = chosen_steps(len(times) - 1, request.columns)
+    recorder = Recorder(sampler.step, chosen)
+    recording = None if request.recording is None else _read(model, request.recording)
+    batch = _batch(model, source, request, recording)
+    result = _synthesize(model, replace(sampler, step=recorder), batch, request)
+    columns = _columns(
+        model, batch, result if recording is None else recording, result, recorder, times, request
+    )
+    files = _write_sounds(model, columns, result, out)
+    curves = Curves(
+        updates=recorder.updates,
+        estimate_changes=recorder.estimate_changes,
+        alpha=schedule.alpha(times).tolist(),
+        sigma=schedule.sigma(times).tolist(),
+        snr_db=[_decibels(schedule, t) for t in times],
+        chosen=chosen,
+    )
+    _write_record(model, source, request, sampler, times, curves, files, out, command)
+    forward = "the model's own result" if request.recording is None else request.recording.name
+    draw_trace(columns, curves, _title(request, sampler, source), forward, model.sample_rate, out / PICTURE)
+    return result
+
+
+def chosen_steps(steps: int, columns: int) -> list[int]:
+    """Returns numbers of grid times from 0 (noise) to `steps` (the result), about evenly spaced.
+
+    Raises:
+        InputError: fewer than two columns.
+    """
+    if columns < 2:
+        raise InputError(f"--columns: got {columns}, expected at least 2, the noise and the result")
+    return sorted({round(i * steps / (columns - 1)) for i in range(columns)})
+
+
+def _read(model: AudioDiffusion, file: Path) -> Tensor:
+    """Returns [C, T] at the model's rate and with its channels; a model of mono audio hears the mean."""
+    waveform, _ = io.read(file, model.sample_rate)
+    wanted = model.representation.channels
+    if wanted == 1:
+        return waveform.mean(0, keepdim=True)
+    if waveform.shape[0] != wanted:
+        raise InputError(f"{file}: {waveform.shape[0]} channels, the model has {wanted}")
+    return waveform
+
+
+def _batch(model: AudioDiffusion, source: Path, request: TraceRequest, recording: Tensor | None) -> Batch:
+    labels = {name: (request.labels.get(name, ""),) for name in model.labels}
+    if _hears_mel(model):
+        if recording is None:
+            raise InputError(
+                "this model is conditioned on a mel: name a recording to take it from with --from"
+            )
+        if request.seconds is not None or request.steering is not None:
+            raise InputError(
+                "--seconds, --guidance: a vocoder's sound is as long as its mel and is not guided"
+            )
+        mel = Vocoder(model).log_mel(recording)
+        if mel.shape[-1] == 0:
+            raise InputError(f"{request.recording}: {recording.shape[-1]} samples are shorter than one frame")
+        return Batch(None, torch.tensor([recording.shape[-1]]), labels, mel)
+    if request.seconds is not None:
+        length = round(request.seconds * model.sample_rate)
+    elif recording is not None:
+        length = recording.shape[-1]
+    else:
+        length = round(_default_seconds(model, source) * model.sample_rate)
+    if length < 1:
+        raise InputError(f"--seconds: got {request.seconds}, expected more than 0")
+    return Batch(None, torch.tensor([length]), labels)
+
+
+def _hears_mel(model: AudioDiffusion) -> bool:
+    return any(isinstance(part, Mel) for part in model.modules())
+
+
+def _synthesize(model: AudioDiffusion, sampler: Sampler, batch: Batch, request: TraceRequest) -> Tensor:
+    """Returns the waveform [C, T] as `vocode` or `synthesize` would make it."""
+    with progress_bar() as progress:
+        task = progress.add_task("trace", total=None)
+
+        def on_step(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        if batch.mel is not None:
+            vocoder = Vocoder(model, sampler)
+            return vocoder(batch.mel, batch.lengths.tolist(), batch.labels, request.seed, on_step).cpu()
+        steering = model.steering if request.steering is None else request.steering
+        return model.synthesize(batch, sampler, request.seed, [0], steering, on_step=on_step)[0].cpu()
+
+
+def _columns(
+    model: AudioDiffusion, batch: Batch, clean: Tensor, result: Tensor, recorder: Recorder, times: Tensor,
+    request: TraceRequest,
+) -> list[Column]:  # fmt: skip
+    """Returns what is drawn at each chosen time, as waveforms.
+
+    Args:
+        model: the model.
+        batch: what the sound was made from.
+        clean: [C, T], what the forward process starts from.
+        result: [C, T].
+        recorder: after the run.
+        times: of the grid.
+        request: for the seed.
+    """
+    schedule, steps = model.denoiser.schedule, len(times) - 1
+    noised = replace(batch, waveform=clean[None].to(model.device), lengths=torch.tensor([clean.shape[-1]]))
+    columns = []
+    with torch.inference_mode():
+        condition = model.condition(batch)
+        x, forward_condition = model.encode(noised)
+        noise = KeyedNoise(request.seed, [0])(0, x.shape, model.device)
+        for number in chosen_steps(steps, request.columns):
+            t, last = times[number], number == steps
+            # At unit scale, so that a variance-exploding process can be seen too.
+            scale = float(starting_std(schedule, t))
+            forward = diffuse(schedule, x, noise, t) / scale
+            columns.append(Column(
+                number, float(t), _decibels(schedule, t),
+                clean if last else _decode(model, forward, forward_condition, clean.shape[-1]),
+                result if last else _decode(model, recorder.states[number] / scale, condition, result.shape[-1]),
+                None if last else _decode(model, recorder.estimates[number], condition, result.shape[-1]),
+            ))  # fmt: skip
+    return columns
+
+
+def _decode(model: AudioDiffusion, x: Tensor, condition: Condition, length: int) -> Tensor:
+    return model.representation.decode(color(x, condition), length)[0].cpu()
+
+
+def _decibels(schedule: NoiseSchedule, t: Tensor) -> float:
+    return 10 / math.log(10) * float(schedule.log_snr(t))
+
+
+def _write_sounds(
+    model: AudioDiffusion, columns: list[Column], result: Tensor, out: Path
+) -> list[dict[str, Any]]:
+    """Writes the clean estimates and the result and returns their entries of the record."""
+    files = []
+    for column in columns:
+        name = RESULT if column.estimate is None else f"clean_{column.step:04d}.wav"
+        clipped = io.write(
+            out / name, result if column.estimate is None else column.estimate, model.sample_rate
+        )
+        files.append({"file": name, "step": column.step, "t": column.t, "clipped": clipped})
+    return files
+
+
+def _write_record(
+    model: AudioDiffusion, source: Path, request: TraceRequest, sampler: Sampler, times: Tensor, curves: Curves,
+    files: list[dict[str, Any]], out: Path, command: str,
+) -> None:  # fmt: skip
+    steering = model.steering if request.steering is None else request.steering
+    record = {
+        "model": str(source),
+        "command": command,
+        "seed": request.seed,
+        "labels": dict(request.labels),
+        "recording": None if request.recording is None else str(request.recording.resolve()),
+        "guidance": asdict(steering.guidance),
+        "sampler": describe(sampler),
+        "times": times.tolist(),
+        "alpha": curves.alpha,
+        "sigma": curves.sigma,
+        "snr_db": [_finite(value) for value in curves.snr_db],
+        "update_rms": curves.updates,
+        "estimate_change_rms": [_finite(value) for value in curves.estimate_changes],
+        "files": files,
+    }
+    write_whole({out / RECORD: (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode("utf-8")})
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _title(request: TraceRequest, sampler: Sampler, source: Path) -> str:
+    asked = ", ".join(f"{name} {value}" for name, value in request.labels.items())
+    step = describe(sampler)["step"]
+    return " · ".join(filter(None, [str(source), asked, step, f"seed {request.seed}"]))
+
+
+def _rms(x: Tensor) -> float:
+    return float(x.double().square().mean().sqrt())
