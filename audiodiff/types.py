@@ -54,17 +54,17 @@ class Condition:
     Attributes:
         local: [B, D, F'], one vector per frame (a log-mel); the network maps F' to its own positions.
         vector: [B, D], one vector per item (class, speaker), added to the noise embedding.
-        prior_mean: [B, C, F], mean of the noise; None for 0.
-        prior_std: [B, 1 or C, F], standard deviation of the noise, above 0; None for 1.
         frames: [B] int64, valid positions of x; positions beyond are padding and must not influence the
             valid ones. None when every position of every item is valid.
+        prior_mean: [B, C, F], mean of the noise; None for 0.
+        prior_std: [B, 1 or C, F], standard deviation of the noise, above 0; None for 1.
     """
 
     local: Tensor | None = None
     vector: Tensor | None = None
+    frames: Tensor | None = None
     prior_mean: Tensor | None = None
     prior_std: Tensor | None = None
-    frames: Tensor | None = None
 
     def mask(self, x: Tensor) -> Tensor | None:
         """Returns [B, 1, F] with 1 at valid positions of x [B, C, F], or None when all are valid."""

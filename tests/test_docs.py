@@ -197,36 +197,33 @@ def test_the_added_sampler_beats_ddim_and_the_added_grid_serves(added: dict[str,
     schedule = linear(1e-4, 0.02, 1000)
     x = torch.linspace(-2, 2, 9, dtype=torch.float64).view(1, 1, 9)
     errors = {}
-    heun, grid = added["audiodiff/diffusion/samplers.py"]["Heun"], added["audiodiff/diffusion/times.py"]
+    ralston, grid = added["audiodiff/diffusion/singlestep.py"]["Ralston"], added["audiodiff/diffusion/times.py"]
     for name, sampler in {  # as many evaluations, but for the last step's
         "ddim": Sampler(DDIM(), UniformGrid(40)),
-        "heun": Sampler(heun(), UniformGrid(20)),
-        "quadratic": Sampler(heun(), grid["QuadraticGrid"](20)),
+        "ralston": Sampler(ralston(), UniformGrid(20)),
+        "quadratic": Sampler(ralston(), grid["QuadraticGrid"](20)),
     }.items():
-        end = sampler(gaussian(schedule), schedule, x, lambda step: torch.zeros_like(x))
+        end = sampler(gaussian(schedule), schedule, x, lambda step, draw: torch.zeros_like(x))
         errors[name] = float((end - exact(schedule, x)).abs().max())
-    assert errors["heun"] < errors["ddim"]
+    assert errors["ralston"] < errors["ddim"]
     assert errors["quadratic"] < errors["ddim"]
 
 
 def test_the_added_schedule_is_variance_preserving_and_inverts(added: dict[str, dict[str, Any]]) -> None:
-    cosine = added["audiodiff/diffusion/schedules.py"]["Cosine"]()
+    even = added["audiodiff/diffusion/continuous.py"]["EvenLogSnr"]()
     t = torch.linspace(0.01, 1, 50, dtype=torch.float64)
-    torch.testing.assert_close(cosine.alpha(t) ** 2 + cosine.sigma(t) ** 2, torch.ones_like(t))
-    torch.testing.assert_close(cosine.time(cosine.log_snr(t)), t)
+    torch.testing.assert_close(even.alpha(t) ** 2 + even.sigma(t) ** 2, torch.ones_like(t))
+    torch.testing.assert_close(even.time(even.log_snr(t)), t)
 
 
-def test_the_added_parameterization_predicts_velocity(added: dict[str, dict[str, Any]]) -> None:
-    velocity = added["audiodiff/diffusion/parameterizations.py"]["velocity"]
+def test_the_added_parameterization_predicts_the_residual(added: dict[str, dict[str, Any]]) -> None:
+    residual = added["audiodiff/diffusion/parameterizations.py"]["residual"]
     schedule, t = linear(1e-4, 0.02, 1000), torch.tensor([0.2, 0.7], dtype=torch.float64)
     clean, noise = torch.randn(2, 2, 1, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     alpha, sigma = schedule.alpha(t), schedule.sigma(t)
-    wanted = target(velocity(alpha, sigma), alpha, sigma, clean, noise)
-    torch.testing.assert_close(wanted, alpha.view(-1, 1, 1) * noise - sigma.view(-1, 1, 1) * clean)
-    c_in, c_skip, c_out = (c.view(-1, 1, 1) for c in velocity(alpha, sigma))
     x_t = diffuse(schedule, clean, noise, t)
-    assert bool((c_in == 1).all())
-    torch.testing.assert_close(c_skip * x_t + c_out * wanted, clean)
+    wanted = target(residual(alpha, sigma), alpha, sigma, clean, noise)
+    torch.testing.assert_close(wanted, clean - x_t)
 
 
 def test_the_added_network_gives_an_item_the_same_alone_and_padded(added: dict[str, dict[str, Any]]) -> None:
@@ -267,12 +264,9 @@ def test_the_added_recipes_compose(tmp_path: Path) -> None:
         assert not (tmp_path / file).exists(), f"{file} exists; the page has to invent another"
         (tmp_path / file).write_text(text)
     with initialize_config_dir(str(recipes), version_base="1.3"):
-        config = recipe_of(compose("train", ["experiment=fsdd_wavenet", "size=tiny", "sampler=heun"]))
-        assert config["sampler"]["step"]["_target_"].endswith(".Heun")
-        overrides = ["model=plain", "size=tiny", "schedule=cosine"]
-        overrides += [
-            "model.denoiser.parameterization._target_=audiodiff.diffusion.parameterizations.velocity"
-        ]
+        config = recipe_of(compose("train", ["experiment=fsdd_wavenet", "size=tiny", "sampler=ralston"]))
+        assert config["sampler"]["step"]["_target_"].endswith(".Ralston")
+        overrides = ["model=plain", "size=tiny", "schedule=even_log_snr", "prediction=residual"]
         config = recipe_of(compose("train", ["experiment=mini", *overrides]))
         assert config["model"]["denoiser"]["network"]["width"] == 16
         config = recipe_of(compose("train", ["experiment=mini", "data=folders", "size=tiny"]))

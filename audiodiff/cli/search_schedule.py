@@ -95,11 +95,11 @@ def _verdict(found: FoundSchedule) -> str:
     gain, low, high = found.gain
     unit = f" {found.scale.unit}".rstrip()
     told = (
-        f"{found.scored} grids scored in {found.seconds:.0f} s; on held-out clips the search improves {found.start} by "
-        f"{gain:.3g}{unit} (95 % interval {low:.3g} to {high:.3g})"
+        f"{found.scored} grids scored in {found.seconds:.0f} s; on held-out clips the found grid is better than the best "
+        f"other, {found.rival}, by {gain:.3g}{unit} (95 % interval {low:.3g} to {high:.3g})"
     )
-    if found.origin == found.start:
-        return f"{told}, which is no gain: {found.start} is kept. More --clips may find a better one."
+    if found.origin == found.rival:
+        return f"{told}, which is no gain: {found.rival} is kept; more --clips may find a better one"
     return told
 
 

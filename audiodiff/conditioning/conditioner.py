@@ -59,7 +59,7 @@ class Joint(nn.Module):
 def _merge(conditions: Sequence[Condition]) -> Condition:
     merged = Condition()
     for condition in conditions:
-        for name in ("local", "vector"):
+        for name in ("local", "vector", "prior_mean", "prior_std"):
             value = getattr(condition, name)
             if value is None:
                 continue

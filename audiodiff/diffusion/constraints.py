@@ -8,13 +8,14 @@ is linear, the projection puts back what it fixes and leaves the rest (Wang et a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from audiodiff.diffusion.denoiser import Denoise
-from audiodiff.diffusion.process import expand
+from audiodiff.diffusion.denoiser import Denoise, VarianceDenoise
+from audiodiff.diffusion.guidance import GuidedDenoise
+from audiodiff.diffusion.process import diffuse
 from audiodiff.diffusion.schedules import NoiseSchedule
 from audiodiff.errors import InputError
 
@@ -34,8 +35,25 @@ def chain(*parts: Constraint) -> Constraint:
 
 
 def projected(denoise: Denoise, projection: Projection) -> Denoise:
-    """Returns a Denoise whose clean estimate is projected."""
+    """Returns a Denoise whose clean estimate is projected; it stays guided and keeps a learned variance."""
+    if isinstance(denoise, GuidedDenoise):
+        return replace(denoise, projection=projection)
+    if isinstance(denoise, VarianceDenoise):
+        return _ProjectedVariance(denoise, projection)
     return lambda x, t: projection(denoise(x, t), t)
+
+
+@dataclass(frozen=True)
+class _ProjectedVariance:
+    denoise: VarianceDenoise
+    projection: Projection
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.with_variance(x, t)[0]
+
+    def with_variance(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        clean, share = self.denoise.with_variance(x, t)
+        return self.projection(clean, t), share
 
 
 @dataclass(frozen=True)
@@ -65,7 +83,7 @@ class DynamicThreshold:
 
     Attributes:
         quantile: of the absolute values, in (0, 1].
-        bound: where items whose quantile lies below stay as they are.
+        bound: of the result; an item whose quantile lies below it is clamped to it and not scaled.
     """
 
     quantile: float = 0.995
@@ -79,7 +97,7 @@ class DynamicThreshold:
             )
 
     def __call__(self, clean: Tensor, t: Tensor) -> Tensor:
-        """Returns clean [B, C, F] within +-bound where it had to be clamped."""
+        """Returns clean [B, C, F] within +-bound."""
         flat = clean.flatten(1).abs()
         # The k-th value, not torch.quantile, which refuses tensors of more than 2^24 numbers.
         k = max(1, round(self.quantile * flat.shape[1]))
@@ -107,10 +125,7 @@ class KnownRegion:
 
     def __call__(self, x: Tensor, s: Tensor) -> Tensor:
         """Returns x [B, C, F]."""
-        known = expand(self.schedule.alpha(s), x) * self.known
-        sigma = self.schedule.sigma(s)
-        if float(sigma) > 0:
-            known = known + expand(sigma, x) * self.noise()
+        known = self.known if float(s) == 0 else diffuse(self.schedule, self.known, self.noise(), s)
         return torch.where(self.mask.bool(), known, x)
 
 

@@ -7,8 +7,10 @@ autoguidance moves away from that of a smaller or less trained model under the s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from audiodiff.diffusion.denoiser import Denoise, VarianceDenoise
@@ -60,11 +62,13 @@ class GuidedDenoise:
         conditional: told the condition.
         other: told nothing, or a weaker model.
         guidance: how far.
+        projection: (clean, t) -> clean, of the guided estimate; None for none.
     """
 
     conditional: Denoise
     other: Denoise
     guidance: Guidance
+    projection: Callable[[Tensor, Tensor], Tensor] | None = None
 
     @property
     def scale(self) -> float:
@@ -73,28 +77,34 @@ class GuidedDenoise:
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
         """Returns the guided clean estimate [B, C, F]."""
-        low, high = self.guidance.interval
-        if not low <= float(t.max()) <= high:
-            return self.conditional(x, t)
         return self.both(x, t)[0]
 
     def both(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the guided and the other clean estimate."""
-        conditional, other = self.conditional(x, t), self.other(x, t)
-        clean = other + self.guidance.scale * (conditional - other)
+        """Returns the guided and the other clean estimate; outside the interval the conditional one for both."""
+        return self._guide(self.conditional(x, t), x, t)
+
+    def _guide(self, conditional: Tensor, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        low, high = self.guidance.interval
+        inside = ((t >= low) & (t <= high)).to(x.device).view(-1, *[1] * (x.dim() - 1))
+        clean = other = conditional
+        if bool(inside.any()):
+            other = torch.where(inside, self.other(x, t), conditional)
+            clean = other + self.guidance.scale * (conditional - other)
         if self.guidance.rescale > 0:
             matched = clean * (_spread(conditional) / _spread(clean).clamp(min=1e-12))
             clean = clean + self.guidance.rescale * (matched - clean)
-        return clean, other
+        return (clean if self.projection is None else self.projection(clean, t)), other
 
 
+@dataclass(frozen=True)
 class GuidedVariance(GuidedDenoise):
-    """A guided Denoise that keeps the variance which the conditional one has learned."""
+    """Guidance of a model that learned the variance of each step, which is the conditional one's (as in ADM)."""
 
     def with_variance(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the guided clean estimate and the conditional share v."""
+        """Returns the guided clean estimate and the conditional share v, both [B, C, F]."""
         assert isinstance(self.conditional, VarianceDenoise)
-        return self(x, t), self.conditional.with_variance(x, t)[1]
+        conditional, share = self.conditional.with_variance(x, t)
+        return self._guide(conditional, x, t)[0], share
 
 
 def guided(conditional: Denoise, other: Denoise, guidance: Guidance) -> Denoise:

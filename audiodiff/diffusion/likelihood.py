@@ -23,6 +23,7 @@ from audiodiff.diffusion.process import (
     epsilon_from_clean,
     expand,
     noise_ratio,
+    starting_std,
     time_of_ratio,
 )
 from audiodiff.diffusion.samplers import NoiseSource
@@ -131,8 +132,9 @@ def variational_bound(
     """
     times = grid(schedule)
     start = times[:1]
-    alpha, variance = schedule.alpha(start), schedule.sigma(start) ** 2
-    prior = (expand(alpha**2, x) * x.square() + expand(variance - 1 - variance.log(), x)) / 2
+    whole = starting_std(schedule, start) ** 2
+    signal, variance = schedule.alpha(start) ** 2 / whole, schedule.sigma(start) ** 2 / whole
+    prior = (expand(signal, x) * x.square() + expand(variance - 1 - variance.log(), x)) / 2
     total = prior.double().flatten(1).sum(1)
     for number, (t, s) in enumerate(itertools.pairwise(times), start=1):
         x_t = diffuse(schedule, x, noise(number, 0), t)

@@ -21,6 +21,7 @@ from audiodiff.diffusion.denoiser import Denoise
 from audiodiff.diffusion.process import epsilon_from_clean, expand, noise_ratio
 from audiodiff.diffusion.samplers import check_eta, move, new_variance
 from audiodiff.diffusion.schedules import NoiseSchedule
+from audiodiff.errors import InputError
 
 Rule = Callable[[Sequence[float], float], Sequence[float]]
 """(levels r of the estimates, newest first; level to reach) -> weights, newest first."""
@@ -103,7 +104,16 @@ class CleanMultistep:
 
 
 def noise_move(schedule: NoiseSchedule, x: Tensor, epsilon: Tensor, t: Tensor, s: Tensor) -> Tensor:
-    """Returns x at s when the noise is `epsilon` all the way: `move` told by the noise; alpha(t) > 0."""
+    """Returns x at s when the noise is `epsilon` all the way: `move` told by the noise.
+
+    Raises:
+        InputError: alpha(t) = 0, where the noise says nothing of the signal.
+    """
+    if float(schedule.alpha(t)) <= 0:
+        raise InputError(
+            f"sampler: this step follows the noise, and the schedule leaves no signal at t = {float(t):.4g}; choose "
+            "ddim, dpmpp_2m or unipc, or a grid with a ratio_max"
+        )
     scale = schedule.alpha(s) / schedule.alpha(t)
     return expand(scale, x) * x + expand(schedule.sigma(s) - scale * schedule.sigma(t), x) * epsilon
 
@@ -271,11 +281,15 @@ class UniPC:
         clean = denoise(x, t)
         history = History()
         if memory is not None:
+            # Added to x, which a constraint or new noise may have moved from what was predicted.
             before, u, history, order = memory
-            x = self._solve(schedule, before, u, t, history, order, clean)
+            predicted = self._solve(schedule, before, u, t, history, order, None)
+            x = x + (self._solve(schedule, before, u, t, history, order, clean) - predicted)
         history = history.with_newest(float(noise_ratio(schedule, t)), clean, self.order)
         order = 1 if float(schedule.sigma(s)) == 0 else len(history.estimates)
-        return self._solve(schedule, x, t, s, history, order, None), (x, t, history, order)
+        reached = self._solve(schedule, x, t, s, history, order, None)
+        # Where no signal is left, log-SNR is infinite: nothing to extrapolate from.
+        return reached, ((x, t, history, order) if math.isfinite(history.ratios[0]) else None)
 
     def _solve(
         self, schedule: NoiseSchedule, x: Tensor, t: Tensor, s: Tensor, history: History, order: int,

@@ -17,7 +17,6 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from audiodiff.diffusion.denoiser import Denoiser, VarianceDenoiser
 from audiodiff.diffusion.parameterizations import target
@@ -67,7 +66,7 @@ def variational(schedule: NoiseSchedule, t: Tensor) -> Tensor:
     """Returns -1/2 dSNR/dt, with which the mean over t is the variational bound (Kingma et al. 2021, eq. 17)."""
     alpha, sigma = schedule.alpha(t), schedule.sigma(t)
     alpha_rate, sigma_rate = rates(schedule, t)
-    return (alpha / sigma) ** 2 * (sigma_rate / sigma - alpha_rate / alpha)
+    return alpha * (alpha * sigma_rate - sigma * alpha_rate) / sigma**3
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,9 @@ class WithSTFT:
         estimate = denoiser(x_t, t, condition)
         mask = condition.mask(clean)
         pair = (estimate, clean) if mask is None else (estimate * mask, clean * mask)
-        losses = [_stft_loss(*pair, *resolution) for resolution in self.resolutions]
+        frames = clean.shape[-1] if condition.frames is None else condition.frames.to(clean.device)
+        lengths = torch.as_tensor(frames, device=clean.device).expand(clean.shape[0])
+        losses = [_stft_loss(*pair, lengths, *resolution) for resolution in self.resolutions]
         weight = denoiser.schedule.alpha(t).to(clean.device).float() ** 2
         main = self.objective(denoiser, clean, condition, noise, t)
         return main + self.share * weight * torch.stack(losses).mean(0)
@@ -243,7 +244,8 @@ def _target(denoiser: Denoiser, clean: Tensor, noise: Tensor, t: Tensor) -> Tens
 
 def pseudo_huber(error: Tensor, delta: float) -> Tensor:
     """Returns 2 delta^2 (sqrt(1 + (error / delta)^2) - 1): error^2 near 0, 2 delta |error| far away."""
-    return 2 * delta**2 * ((1 + (error / delta).square()).sqrt() - 1)
+    # Written without the difference of two nearly equal numbers that small errors would lose their digits in.
+    return 2 * error.square() / (1 + (1 + (error / delta).square()).sqrt())
 
 
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
@@ -259,16 +261,21 @@ def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
     return (values * mask).flatten(1).sum(1) / count.clamp(min=1)
 
 
-def _stft_loss(estimate: Tensor, clean: Tensor, n_fft: int, hop_length: int, win_length: int) -> Tensor:
-    """Returns spectral convergence plus mean log-magnitude difference [B] at one resolution."""
+def _stft_loss(
+    estimate: Tensor, clean: Tensor, lengths: Tensor, n_fft: int, hop_length: int, win_length: int
+) -> Tensor:
+    """Returns spectral convergence plus mean log-magnitude difference [B] over each item's own frames."""
     window = torch.hann_window(win_length, device=clean.device)
     magnitudes = []
     for signal in (estimate, clean):
-        flat = functional.pad(signal.flatten(0, 1).float(), (0, max(0, n_fft - signal.shape[-1])))
+        flat = signal.flatten(0, 1).float()
         spectrum = torch.stft(
             flat, n_fft, hop_length, win_length, window, pad_mode="constant", return_complex=True
         )
-        magnitudes.append(spectrum.abs().clamp(min=1e-5).reshape(signal.shape[0], -1))
+        magnitudes.append(spectrum.abs().clamp(min=1e-5).unflatten(0, clean.shape[:2]))  # [B, C, D, F]
     found, wanted = magnitudes
-    convergence = (found - wanted).norm(dim=1) / wanted.norm(dim=1)
-    return convergence + (found.log() - wanted.log()).abs().mean(1)
+    centres = torch.arange(found.shape[-1], device=clean.device) * hop_length
+    own = (centres <= lengths[:, None])[:, None, None].expand_as(found).flatten(1).float()
+    difference, wanted = (found - wanted).flatten(1) * own, wanted.flatten(1)
+    logarithms = (found.flatten(1).log() - wanted.log()).abs() * own
+    return difference.norm(dim=1) / (wanted * own).norm(dim=1) + logarithms.sum(1) / own.sum(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,11 @@ class AddedNoise:
 
     step: Step
     eta: float = 1.0
+
+    @property
+    def least_steps(self) -> int:
+        """Those of the step within."""
+        return getattr(self.step, "least_steps", 1)
 
     def __post_init__(self) -> None:
         check_eta(self.eta)
@@ -66,6 +72,11 @@ class Churn:
     ratio_max: float = float("inf")
     noise_std: float = 1.0
 
+    @property
+    def least_steps(self) -> int:
+        """Those of the step within."""
+        return getattr(self.step, "least_steps", 1)
+
     def __call__(
         self, denoise: Denoise, schedule: NoiseSchedule, x: Tensor, t: Tensor, s: Tensor, memory: Any,
         noise: Callable[[], Tensor],
@@ -73,11 +84,10 @@ class Churn:
         """Returns x at s; a level beyond that of t = 1 is not reached."""
         ratio = noise_ratio(schedule, t)
         gamma = min(self.gamma, 2**0.5 - 1)
-        if gamma > 0 and self.ratio_min <= float(ratio) <= self.ratio_max:
+        if gamma > 0 and self.ratio_min <= float(ratio) <= self.ratio_max and math.isfinite(ratio):
             u = time_of_ratio(schedule, ratio * (1 + gamma))
-            added = (noise_ratio(schedule, u) ** 2 - ratio**2).clamp(min=0).sqrt() * self.noise_std
-            scale = schedule.alpha(u) / schedule.alpha(t)
-            x = expand(scale, x) * x + expand(schedule.alpha(u) * added, x) * noise()
+            added = transition_variance(schedule, u, t).sqrt() * self.noise_std
+            x = expand(schedule.alpha(u) / schedule.alpha(t), x) * x + expand(added, x) * noise()
             t = u
         return self.step(denoise, schedule, x, t, s, memory, noise)
 
@@ -95,6 +105,11 @@ class Resampled:
     step: Step
     constraint: Constraint
     repeats: int = 10
+
+    @property
+    def least_steps(self) -> int:
+        """Those of the step within."""
+        return getattr(self.step, "least_steps", 1)
 
     def __post_init__(self) -> None:
         if self.repeats < 1:

@@ -183,7 +183,8 @@ def check_eta(eta: float) -> None:
 class CFGPlusPlus:
     """DDIM that takes the signal from the guided and the noise from the unconditional estimate.
 
-    Chung et al. 2025 (CFG++), algorithm 2. Its guidance scale lies in [0, 1].
+    Chung et al. 2025 (CFG++), algorithm 2. Its guidance scale lies in [0, 1): a step from noise level r_t to r_s =
+    sigma / alpha with scale w is DDIM's with the classifier-free scale w / (1 - r_s / r_t).
     """
 
     def __call__(
@@ -196,9 +197,13 @@ class CFGPlusPlus:
             InputError: no guidance, or a scale above 1.
         """
         if not isinstance(denoise, GuidedDenoise):
-            raise InputError("cfg++: needs guidance; give a guidance scale between 0 and 1")
+            raise InputError(
+                "cfg++: needs guidance; give a guidance scale from 0 to below 1, for example 0.6"
+            )
         if denoise.scale > 1:
-            raise InputError(f"cfg++: got guidance {denoise.scale}, expected a scale from 0 to 1")
+            raise InputError(
+                f"cfg++: got guidance scale {denoise.scale}, expected one from 0 to below 1, for example 0.6"
+            )
         guided, unconditional = denoise.both(x, t)
         epsilon = epsilon_from_clean(schedule, x, unconditional, t)
         return expand(schedule.alpha(s), x) * guided + expand(schedule.sigma(s), x) * epsilon, None

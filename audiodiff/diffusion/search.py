@@ -8,6 +8,7 @@ Every score is remembered: a search that is started again with what was scored g
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 
@@ -65,7 +66,7 @@ class CoordinateSearch:
             key = tuple(round(time, 9) for time in times)
             if key not in known:
                 known[key] = score(key)
-            return known[key]
+            return math.inf if math.isnan(known[key]) else known[key]
 
         best = min(starts, key=scored)
         reach = self.reach

@@ -143,7 +143,7 @@ def write_into_model(
         recipe["sampler"] = searched_node(record)
     config = yaml.safe_dump(recipe, sort_keys=False)
     card = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else ""
-    write_png_of(recipe["searched_grids"], schedule, folder / PICTURE)
+    draw_schedules(recipe["searched_grids"], schedule, folder / PICTURE)
     write_whole(
         {
             folder / CARD: with_section(card, recipe["searched_grids"]).encode("utf-8"),
@@ -160,7 +160,7 @@ def with_section(card: str, searched: Mapping[str, Mapping[str, Any]]) -> str:
         f"{_HEADING}\n\nGrids that `audiodiff search-schedule` found for this model. `--steps N` samples on them. "
         "The scores are means over held-out clips that the search did not see, of samples as the sampler leaves them "
         "(mel_iterations 0).\n\n"
-        "| steps | step | score | before, best grid of | found | clips |\n|---|---|---|---|---|---|\n"
+        "| steps | step | score | best other grid | kept | clips |\n|---|---|---|---|---|---|\n"
         f"{rows}\n\n![Scores and log-SNR of all grids]({PICTURE})\n"
     )
     return f"{rest.rstrip()}\n\n{section}".lstrip()
@@ -168,15 +168,15 @@ def with_section(card: str, searched: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _row(steps: str, record: Mapping[str, Any]) -> str:
     compared, unit = record["compared"], f" {record['unit']}".rstrip()
-    start = compared[record["start"]]["test"]
+    rival = compared[record["rival"]]["test"]
     step = record["sampler"]["step"]["_target_"].rpartition(".")[2]
     return (
-        f"| {steps} | {step} | {record['score']}, {record['better']} is better | {start:.4g}{unit} "
+        f"| {steps} | {step} | {record['score']}, {record['better']} is better | {rival:.4g}{unit} "
         f"({record['start']}) | {compared[record['origin']]['test']:.4g}{unit} | {record['test_clips']} |"
     )
 
 
-def write_png_of(searched: Mapping[str, Mapping[str, Any]], schedule: NoiseSchedule, path: Path) -> None:
+def draw_schedules(searched: Mapping[str, Mapping[str, Any]], schedule: NoiseSchedule, path: Path) -> None:
     """Draws the scores of all grids and where their times lie, one row per number of steps.
 
     Raises:

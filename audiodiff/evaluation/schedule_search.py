@@ -3,7 +3,7 @@
 The search starts from every grid of N steps that the field would use: the published fast schedules that fit the
 model's noise schedule, the grids even in time, in log-SNR and in Karras' root, and the model's own. It improves the
 best of them on clips of one split (`diffusion.search`), so there it loses to none. All are then compared on the test
-split, and what was found is kept only if it beats the grid that it came from there too.
+split, and what was found is kept only if it beats the best of them there too.
 """
 
 from __future__ import annotations
@@ -116,9 +116,9 @@ class FoundSchedule:
     Attributes:
         scale: what the scores mean.
         grids: by name, those that the search started from and "found".
-        start: name of the grid that it improved, the best on the clips of the search.
-        origin: name of the grid that is kept: "found", or `start` when "found" does not beat it on held-out clips.
-        gain: by how much "found" is better than `start` on held-out clips, with its 95 % bootstrap interval.
+        rival: name of the best grid on held-out clips besides "found".
+        origin: name of the grid that is kept: "found", or the rival where that is better on held-out clips.
+        gain: by how much "found" is better than the rival on held-out clips, with its 95 % bootstrap interval.
         seconds: time that the scores took, earlier runs of the same search included.
         clips: clips of the search and held-out clips.
         scored: grids that the search scored.
@@ -126,7 +126,7 @@ class FoundSchedule:
 
     scale: Scale
     grids: Mapping[str, GridScores]
-    start: str
+    rival: str
     origin: str
     gain: tuple[float, float, float]
     seconds: float
@@ -177,8 +177,8 @@ def search_schedule(
     with held_out.progress("compare", len(grids), asked.steps):
         for times in grids.values():
             held_out.cost(times)
-    start = min(starts, key=lambda name: seen.cost(starts[name]))
-    better = held_out.cost(found) < held_out.cost(starts[start])
+    rival = min(starts, key=lambda name: held_out.cost(starts[name]))
+    better = held_out.cost(found) < held_out.cost(starts[rival])
     scale = seen.scale
     return FoundSchedule(
         scale=scale,
@@ -186,9 +186,9 @@ def search_schedule(
             name: GridScores(times, scale.mean(seen.cost(times)), scale.mean(held_out.cost(times)))
             for name, times in grids.items()
         },
-        start=start,
-        origin=FOUND if better else start,
-        gain=held_out.gain(found, starts[start], asked.seed),
+        rival=rival,
+        origin=FOUND if better else rival,
+        gain=held_out.gain(found, starts[rival], asked.seed),
         seconds=seen.memory.seconds + held_out.memory.seconds,
         clips=(seen.clips, held_out.clips),
         scored=sum(len(times) == asked.steps for times in seen.known),
@@ -222,7 +222,7 @@ def save_schedule(
         "better": found.scale.better,
         "value": _plain(kept.test),
         "origin": found.origin,
-        "start": found.start,
+        "rival": found.rival,
         "gain": [_plain(number) for number in found.gain],
         "corpus": str(asked.data.name),
         "split": asked.split,
@@ -308,10 +308,10 @@ class _Scored:
             )
         return self.known[times]
 
-    def gain(self, found: Times, start: Times, seed: int) -> tuple[float, float, float]:
-        """Returns the mean improvement of `found` over `start`, above 0 for better, and its 95 % interval."""
+    def gain(self, found: Times, rival: Times, seed: int) -> tuple[float, float, float]:
+        """Returns the mean improvement of `found` over `rival`, above 0 for better, and its 95 % interval."""
         sign = 1 if self.scale.better == "lower" else -1
-        pairs = zip(self.memory.values[start], self.memory.values[found], strict=True)
+        pairs = zip(self.memory.values[rival], self.memory.values[found], strict=True)
         gains = {str(clip): sign * (before - after) for clip, (before, after) in enumerate(pairs)}
         summary = summarize({clip: gain for clip, gain in gains.items() if not math.isnan(gain)}, {}, seed)
         if summary.mean is None or summary.interval is None:

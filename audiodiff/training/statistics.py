@@ -1,7 +1,8 @@
 """Measures what the model normalises by, over the training split, and hands it to the model.
 
 The representation is divided by its standard deviation per feature, so that x has unit variance. A log-mel,
-heard or diffused, also loses its mean, band by band. All are buffers and are saved with the weights.
+heard or diffused, also loses its mean, band by band. A prior that follows the mel's energy is told the energy of
+the quietest frame. All are buffers and are saved with the weights.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from audiodiff.audio.mel_representation import MelRepresentation
 from audiodiff.audio.statistics import RunningMoments
 from audiodiff.conditioning.mel import Mel
+from audiodiff.conditioning.prior import MelEnergyPrior
 from audiodiff.errors import InputError
 from audiodiff.files import write_whole
 from audiodiff.model import AudioDiffusion
@@ -30,6 +32,7 @@ def measure(model: AudioDiffusion, batches: Iterable[Batch]) -> dict[str, Any]:
     mels = [part for part in model.modules() if isinstance(part, Mel | MelRepresentation)]
     power = RunningMoments()
     bands = RunningMoments()
+    energies: list[float] = []  # of the quietest frame of each batch
     with torch.inference_mode():
         for batch in batches:
             if batch.waveform is None:
@@ -39,12 +42,17 @@ def measure(model: AudioDiffusion, batches: Iterable[Batch]) -> dict[str, Any]:
             scaled = x[0] * model.representation.std[:, None]
             power.update(model.representation.variances(scaled)[:, None].expand(-1, frames))
             for part in mels:
-                bands.update(part.log_mel(batch.waveform.mean(1))[0])
+                mel = part.log_mel(batch.waveform.mean(1))
+                bands.update(mel[0])
+                if isinstance(part, MelEnergyPrior) and mel.shape[-1]:
+                    energies.append(float(part.energy(mel).min()))
     # Samples and coefficients lie about zero; a mel deviates from its mean.
     centred = isinstance(model.representation, MelRepresentation)
     statistics: dict[str, Any] = {"std": (bands.std if centred else power.mean.sqrt()).tolist()}
     if mels:
         statistics |= {"mel_mean": bands.mean.tolist(), "mel_std": bands.std.tolist()}
+    if energies:
+        statistics["energy_min"] = min(energies)
     return statistics
 
 
@@ -52,7 +60,7 @@ def apply(model: AudioDiffusion, statistics: dict[str, Any]) -> None:
     """Sets the model's buffers.
 
     Raises:
-        InputError: the statistics were measured for another representation or mel.
+        InputError: the statistics were measured for another representation, mel or prior.
     """
     std = torch.tensor(statistics["std"])
     if std.shape != model.representation.std.shape or float(std.max()) == 0:
@@ -65,6 +73,10 @@ def apply(model: AudioDiffusion, statistics: dict[str, Any]) -> None:
         if isinstance(part, Mel | MelRepresentation):
             part.mean.copy_(torch.tensor(statistics["mel_mean"]))
             part.std.copy_(torch.tensor(statistics["mel_std"]).clamp(min=1e-3))
+        if isinstance(part, MelEnergyPrior):
+            if "energy_min" not in statistics:
+                raise InputError("statistics: they have no energy_min; measure them again for this recipe")
+            part.set_energy_min(statistics["energy_min"])
 
 
 def save(statistics: dict[str, Any], path: Path) -> None:
