@@ -21,9 +21,10 @@ from torch import Tensor, nn
 
 from audiodiff.audio.mel import LogMel
 from audiodiff.audio.representation import Representation
-from audiodiff.conditioning.conditioner import Conditioner
+from audiodiff.conditioning.conditioner import Aligning, Conditioner
 from audiodiff.conditioning.label import Labels
 from audiodiff.conditioning.mel import Mel
+from audiodiff.conditioning.text_conditioner import Text
 from audiodiff.diffusion.constraints import Constraint
 from audiodiff.diffusion.denoiser import Denoise, Denoiser
 from audiodiff.diffusion.guidance import Guidance, guided
@@ -70,12 +71,15 @@ class AudioDiffusion(nn.Module):
             denoiser: the denoiser of x.
 
         Raises:
-            InputError: a mel of another sample rate or hop length than the other parts have.
+            InputError: a mel of another sample rate or hop length than the other parts have, or a text encoder of
+                other features.
         """
         super().__init__()
         for part in conditioner.modules():
             if isinstance(part, Mel):
                 _check_mel(part.log_mel, representation, denoiser)
+            if isinstance(part, Text):
+                _check_text(part, representation)
         self.representation = representation  # type: ignore[assignment]
         self.conditioner = conditioner  # type: ignore[assignment]
         self.denoiser = denoiser
@@ -99,14 +103,39 @@ class AudioDiffusion(nn.Module):
 
     def encode(self, batch: Batch) -> tuple[Tensor, Condition]:
         """Returns clean x [B, D, F], whitened by the condition's prior, and the condition of a batch with waveforms."""
+        return self.encode_with_losses(batch)[:2]
+
+    def encode_with_losses(self, batch: Batch) -> tuple[Tensor, Condition, Mapping[str, Tensor]]:
+        """Returns what encode does, and the conditioner's own losses by name, each a mean over the batch."""
         if batch.waveform is None:
             raise InputError("encode needs a batch with waveforms")
-        condition = self.condition(batch)
-        return whiten(self.representation.encode(batch.waveform), condition), condition
+        clean = self.representation.encode(batch.waveform)
+        condition, losses = self.align(batch, clean)
+        return whiten(clean, condition), condition, losses
+
+    def align(self, batch: Batch, clean: Tensor) -> tuple[Condition, Mapping[str, Tensor]]:
+        """Returns the condition of a batch whose recordings are clean [B, D, F], and the conditioner's losses."""
+        if not isinstance(self.conditioner, Aligning):
+            return self.condition(batch), {}
+        condition, losses = self.conditioner.align(batch, clean, self._frames(batch.lengths))
+        return replace(condition, frames=self._padding(batch.lengths)), losses
 
     def condition(self, batch: Batch) -> Condition:
-        """Returns the condition of a batch, with its valid frames."""
-        return replace(self.conditioner(batch), frames=self._frames(batch.lengths))
+        """Returns the condition of a batch, with its valid frames: as the conditioner or else the lengths tell."""
+        condition: Condition = self.conditioner(batch)
+        if condition.frames is not None:
+            return condition
+        return replace(condition, frames=self._padding(batch.lengths))
+
+    def lengths(self, batch: Batch, condition: Condition) -> list[int]:
+        """Returns the samples of each item: the batch's, but where the condition tells other frames those of these."""
+        if condition.frames is None:
+            return batch.lengths.tolist()
+        pairs = zip(batch.lengths.tolist(), condition.frames.tolist(), strict=True)
+        return [
+            length if length > 0 and self.representation.shape(length)[1] == frames else self._samples(frames)
+            for length, frames in pairs
+        ]
 
     @property
     def steering(self) -> Steering:
@@ -122,7 +151,7 @@ class AudioDiffusion(nn.Module):
 
         Raises:
             InputError: unknown label, mel that breaks the contract, guidance of a model that never saw a batch
-                without labels, a model to guide against that diffuses something else.
+                without labels, a model to guide against that diffuses something else or from other noise.
         """
         condition = self.condition(batch)
         denoise = self.denoiser.bind(condition)
@@ -135,7 +164,12 @@ class AudioDiffusion(nn.Module):
             return guided(denoise, self.denoiser.bind(nothing), steering.guidance), condition
         if other.representation.shape(self.sample_rate) != self.representation.shape(self.sample_rate):
             raise InputError("guidance: the model to guide against has another representation than this one")
-        return guided(denoise, other.denoiser.bind(other.condition(batch)), steering.guidance), condition
+        mirrored = other.condition(batch)
+        if not mirrored.same_prior(condition):
+            raise InputError(
+                "guidance: the model to guide against starts from other noise (prior) than this one"
+            )
+        return guided(denoise, other.denoiser.bind(mirrored), steering.guidance), condition
 
     def synthesize(
         self,
@@ -150,7 +184,7 @@ class AudioDiffusion(nn.Module):
         """Returns one waveform [C, T] per item, made from noise.
 
         Args:
-            batch: lengths, and what the model is conditioned on.
+            batch: what the model is conditioned on, and lengths, unless that tells them as a text does.
             sampler: step and grid.
             seed: non-negative integer; the same seed and item number give the same audio in any batch.
             items: item numbers for the noise, by default 0, 1, ...
@@ -159,17 +193,16 @@ class AudioDiffusion(nn.Module):
             on_step: told (steps done, steps in all).
 
         Raises:
-            InputError: unknown label, mel that breaks the contract, length below one sample.
+            InputError: unknown label, mel that breaks the contract, unreadable text, length below one sample.
             FloatingPointError: the model gave a number that is not finite.
         """
-        if int(batch.lengths.min()) < 1:
-            raise InputError(f"length: got {int(batch.lengths.min())} samples, expected at least 1")
         keys = range(batch.size) if items is None else items
         noise = KeyedNoise(seed, keys)
-        shape = (batch.size, *self.representation.shape(int(batch.lengths.max())))
         schedule = self.denoiser.schedule
         with torch.inference_mode():
             denoise, condition = self.bind(batch, steering)
+            lengths = self.lengths(batch, condition)
+            shape = (batch.size, *self.representation.shape(max(lengths)))
             try:
                 x = in_data_space(sampler, condition)(
                     denoise,
@@ -180,12 +213,12 @@ class AudioDiffusion(nn.Module):
                     on_step,
                 )
             except NotFiniteError as error:
-                items = ", ".join(str(keys[place]) for place in error.places)
-                raise FloatingPointError(f"item {items}: {error}") from error
+                named = ", ".join(str(keys[place]) for place in error.places)
+                raise FloatingPointError(f"item {named}: {error}") from error
             x = color(x, condition)
             waveforms = [
                 self.representation.decode(x[i : i + 1, :, : self.representation.shape(length)[1]], length)[0]
-                for i, length in enumerate(batch.lengths.tolist())
+                for i, length in enumerate(lengths)
             ]
         for i, waveform in enumerate(waveforms):
             if not bool(waveform.isfinite().all()):
@@ -234,10 +267,21 @@ class AudioDiffusion(nn.Module):
                 "no unconditional estimate to move away from; use a scale of 1, or guide against a weaker model"
             )
 
-    def _frames(self, lengths: Tensor) -> Tensor | None:
-        if bool((lengths == lengths[0]).all()):
-            return None
+    def _frames(self, lengths: Tensor) -> Tensor:
+        if int(lengths.min()) < 1:
+            raise InputError(f"length: got {int(lengths.min())} samples, expected at least 1")
         return torch.tensor([self.representation.shape(length)[1] for length in lengths.tolist()])
+
+    def _padding(self, lengths: Tensor) -> Tensor | None:
+        """Returns the valid frames of each item, or None where no item is padded."""
+        frames = self._frames(lengths)
+        return None if bool((lengths == lengths[0]).all()) else frames
+
+    def _samples(self, frames: int) -> int:
+        """Returns the samples that so many frames last: whole hops, to which a representation adds a fixed number."""
+        hop_length = self.representation.hop_length
+        added = self.representation.shape(hop_length)[1] - 1
+        return max((frames - added) * hop_length, 1)
 
 
 def whitened(constraint: Constraint, condition: Condition) -> Constraint:
@@ -342,4 +386,13 @@ def _check_mel(log_mel: LogMel, representation: Any, denoiser: Denoiser) -> None
         raise InputError(
             f"mel of {theirs[0]} Hz with a frame every {theirs[1]} samples, the model makes audio of "
             f"{ours[0]} Hz and takes a frame every {ours[1]} samples; choose features, data and hop to match"
+        )
+
+
+def _check_text(text: Text, representation: Any) -> None:
+    """Refuses a text whose tokens do not sound like what is diffused."""
+    ours, theirs = representation.shape(representation.hop_length)[0], text.encoder.mean.out_features
+    if ours != theirs:
+        raise InputError(
+            f"text encoder of {theirs} features, the model diffuses {ours}; choose features to match"
         )

@@ -4,8 +4,8 @@ Shape legend, used in every docstring:
 
     B items   C channels   T samples   F frames (or positions)   D features   L tokens
 
-A Batch is data: waveforms, mels, labels by name. A Conditioner turns it into a Condition, whose fields are
-named by how they enter the network, so that no network knows what a label or a mel is.
+A Batch is data: waveforms, mels, texts, labels by name. A Conditioner turns it into a Condition, whose fields are
+named by how they enter the network, so that no network knows what a label, a text or a mel is.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ class Batch:
 
     Attributes:
         waveform: [B, C, T] in [-1, 1], zero beyond each item's length; None in synthesis.
-        lengths: [B] int64, valid samples of each item.
+        lengths: [B] int64, valid samples of each item; 0 in synthesis where the conditioner tells how long an item is.
         labels: for each label name (for example "digit", "speaker") one string per item.
         mel: [B, n_mels, F], log-mel in the model's own convention; None where the waveform gives it.
         ids: one name per item, for messages and file names.
+        tokens: [B, L] int64, numbers of the symbols of each item's text, any known one beyond its end; None without.
+        token_counts: [B] int64, tokens of each item.
     """
 
     waveform: Tensor | None
@@ -34,6 +36,8 @@ class Batch:
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     mel: Tensor | None = None
     ids: tuple[str, ...] = ()
+    tokens: Tensor | None = None
+    token_counts: Tensor | None = None
 
     @property
     def size(self) -> int:
@@ -41,10 +45,12 @@ class Batch:
         return self.lengths.shape[0]
 
     def to(self, device: torch.device | str) -> Batch:
-        """Returns the same batch with its tensors on a device (lengths stay on the CPU)."""
-        waveform = None if self.waveform is None else self.waveform.to(device, non_blocking=True)
-        mel = None if self.mel is None else self.mel.to(device, non_blocking=True)
-        return replace(self, waveform=waveform, mel=mel)
+        """Returns the same batch with its tensors on a device (lengths and token counts stay on the CPU)."""
+        moved = {
+            name: None if tensor is None else tensor.to(device, non_blocking=True)
+            for name, tensor in (("waveform", self.waveform), ("mel", self.mel), ("tokens", self.tokens))
+        }
+        return replace(self, **moved)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -66,9 +72,18 @@ class Condition:
     prior_mean: Tensor | None = None
     prior_std: Tensor | None = None
 
+    def same_prior(self, other: Condition) -> bool:
+        """Returns whether x whitened by either prior has the same coordinates."""
+        pairs = ((self.prior_mean, other.prior_mean), (self.prior_std, other.prior_std))
+        return all(one is another or _equal(one, another) for one, another in pairs)
+
     def mask(self, x: Tensor) -> Tensor | None:
         """Returns [B, 1, F] with 1 at valid positions of x [B, C, F], or None when all are valid."""
         if self.frames is None:
             return None
         positions = torch.arange(x.shape[-1], device=x.device)
         return (positions < self.frames.to(x.device)[:, None])[:, None].to(x.dtype)
+
+
+def _equal(one: Tensor | None, another: Tensor | None) -> bool:
+    return one is not None and another is not None and torch.equal(one, another)

@@ -21,9 +21,7 @@ _ROOT_2, _ROOT_3 = math.sqrt(2.0), math.sqrt(3.0)
 LOW_PASS: dict[str, tuple[float, ...]] = {
     "haar": (1 / _ROOT_2, 1 / _ROOT_2),
     # Daubechies 1992, table 6.1
-    "db2": tuple(
-        number / (4 * _ROOT_2) for number in (1 + _ROOT_3, 3 + _ROOT_3, 3 - _ROOT_3, 1 - _ROOT_3)
-    ),
+    "db2": tuple(number / (4 * _ROOT_2) for number in (1 + _ROOT_3, 3 + _ROOT_3, 3 - _ROOT_3, 1 - _ROOT_3)),
     "db4": (
         *(0.2303778133088965, 0.7148465705529157, 0.6308807679298589, -0.027983769416859854),
         *(-0.18703481171909309, 0.030841381835560764, 0.0328830116668852, -0.010597401785069032),

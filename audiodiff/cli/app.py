@@ -13,6 +13,7 @@ import typer
 from audiodiff import __version__
 from audiodiff.cli.evaluate import evaluate
 from audiodiff.cli.failure import fail
+from audiodiff.cli.import_checkpoint import import_checkpoint
 from audiodiff.cli.info import info
 from audiodiff.cli.judge import judge
 from audiodiff.cli.prepare import prepare
@@ -41,6 +42,7 @@ app.command()(judge)
 app.command()(evaluate)
 app.command()(info)
 app.command("search-schedule")(search_schedule)
+app.command("import")(import_checkpoint)
 
 
 @app.callback(invoke_without_command=True)

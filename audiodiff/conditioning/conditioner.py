@@ -2,15 +2,19 @@
 
 Absence is said in the Batch, not by a flag: a label that is missing or empty means "any", and is what
 training drops to and guidance steers away from.
+
+What lies in time may be known in two ways: a recording shows when each token of its text is spoken, without one
+it is predicted. Such a conditioner has two doors, `align` for training and its call for synthesis (Popov et al. 2021,
+"Grad-TTS", section 3.2).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from torch import nn
+from torch import Tensor, nn
 
 from audiodiff.types import Batch, Condition
 
@@ -19,11 +23,26 @@ class Conditioner(Protocol):
     """The contract of everything that makes conditions."""
 
     def __call__(self, batch: Batch) -> Condition:
-        """Returns what the network is told of the batch; `frames` is left to the model."""
+        """Returns what the network is told of the batch; `frames` only where the conditioner predicts them."""
         ...
 
     def null(self, batch: Batch) -> Condition:
         """Returns the condition with every droppable part absent, for classifier-free guidance."""
+        ...
+
+
+@runtime_checkable
+class Aligning(Protocol):
+    """A conditioner that learns from recordings when what it is told happens."""
+
+    def align(self, batch: Batch, clean: Tensor, frames: Tensor) -> tuple[Condition, Mapping[str, Tensor]]:
+        """Returns the condition as the recordings show it, and the conditioner's own losses by name.
+
+        Args:
+            batch: what the conditioner is told.
+            clean: [B, C, F], the recordings as the representation gives them, whole.
+            frames: [B] int64, frames of each item.
+        """
         ...
 
 
@@ -51,6 +70,15 @@ class Joint(nn.Module):
         """Returns one condition with the fields of all parts."""
         return _merge([part(batch) for part in self.parts])
 
+    def align(self, batch: Batch, clean: Tensor, frames: Tensor) -> tuple[Condition, Mapping[str, Tensor]]:
+        """Returns one condition with the fields of all parts, and the losses of those that align."""
+        aligned = [
+            part.align(batch, clean, frames) if isinstance(part, Aligning) else (part(batch), {})
+            for part in self.parts
+        ]
+        losses = {name: loss for _, own in aligned for name, loss in own.items()}
+        return _merge([condition for condition, _ in aligned]), losses
+
     def null(self, batch: Batch) -> Condition:
         """Returns one condition with the null of every part."""
         return _merge([part.null(batch) for part in self.parts])  # type: ignore[operator]
@@ -59,7 +87,7 @@ class Joint(nn.Module):
 def _merge(conditions: Sequence[Condition]) -> Condition:
     merged = Condition()
     for condition in conditions:
-        for name in ("local", "vector", "prior_mean", "prior_std"):
+        for name in ("local", "vector", "frames", "prior_mean", "prior_std"):
             value = getattr(condition, name)
             if value is None:
                 continue

@@ -123,7 +123,9 @@ class SubbandEnergyPrior(MelEnergyPrior):
         from torchaudio.functional import highpass_biquad, lowpass_biquad  # a second, only where it is needed
 
         half = mel.shape[1] // 2
-        lower, upper = (part.sum(1).sqrt() for part in self.log_mel.magnitude(mel).split((half, mel.shape[1] - half), 1))
+        lower, upper = (
+            part.sum(1).sqrt() for part in self.log_mel.magnitude(mel).split((half, mel.shape[1] - half), 1)
+        )
         both = self._normalized(torch.stack([lower.clamp(max=self.energy_max), upper], 1))
         passed = lowpass_biquad(highpass_biquad(both, _SUBBAND_RATE, _HIGH_PASS), _SUBBAND_RATE, _LOW_PASS)
         return passed.clamp(min=self.std_min)

@@ -1,7 +1,7 @@
 """Items of different lengths -> one Batch, zero-padded at the end to the longest item.
 
-Shapes: items [C, T_i] -> waveform [B, C, max T_i], lengths [B]. Padding is marked by `lengths` alone, so that
-networks and losses can mask it.
+Shapes: items [C, T_i] -> waveform [B, C, max T_i], lengths [B]; texts [L_i] -> tokens [B, max L_i], token_counts
+[B]. Padding is marked by `lengths` and `token_counts` alone, so that networks and losses can mask it.
 """
 
 from __future__ import annotations
@@ -23,22 +23,24 @@ class Item(NamedTuple):
         length: valid samples, T.
         labels: label name -> value.
         id: name of the cut, for messages.
+        tokens: [L] int64, the text; None without.
     """
 
     waveform: Tensor
     length: int
     labels: Mapping[str, str]
     id: str
+    tokens: Tensor | None = None
 
 
 def collate(items: Sequence[Item]) -> Batch:
     """Returns the Batch of some items, zero beyond each item's length.
 
     Args:
-        items: at least one, all with the same channels and label names.
+        items: at least one, all with the same channels and label names, all with a text or none.
 
     Raises:
-        ValueError: no items, or items with different channels or label names.
+        ValueError: no items, or items with different channels or label names, or some of them with a text.
     """
     if not items:
         raise ValueError("collate: got no items, expected at least one")
@@ -51,9 +53,23 @@ def collate(items: Sequence[Item]) -> Batch:
                 f"{items[0].id} has {channels} and {sorted(names)}; expected the same"
             )
         row[:, : item.length] = item.waveform[:, : item.length]
+    tokens, token_counts = _texts(items)
     return Batch(
         waveform=waveform,
         lengths=torch.tensor([item.length for item in items], dtype=torch.int64),
         labels={name: tuple(item.labels[name] for item in items) for name in names},
         ids=tuple(item.id for item in items),
+        tokens=tokens,
+        token_counts=token_counts,
     )
+
+
+def _texts(items: Sequence[Item]) -> tuple[Tensor | None, Tensor | None]:
+    texts = [item.tokens for item in items if item.tokens is not None]
+    if not texts:
+        return None, None
+    if len(texts) < len(items):
+        without = next(item.id for item in items if item.tokens is None)
+        raise ValueError(f"collate: {without} has no text, others have; expected all or none")
+    counts = torch.tensor([len(text) for text in texts], dtype=torch.int64)
+    return torch.nn.utils.rnn.pad_sequence(texts, batch_first=True), counts

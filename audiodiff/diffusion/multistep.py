@@ -78,7 +78,7 @@ class CleanMultistep:
     """Extrapolates the clean estimate: DPM-Solver++ (Lu et al. 2022), also its SDE form.
 
     Attributes:
-        rule: dpmpp_midpoint, dpmpp_heun or dpmpp_third.
+        rule: dpmpp_midpoint, dpmpp_heun, dpmpp_third or dpmpp_exact.
         order: estimates used.
         eta: 0 follows the probability flow, 1 the reverse SDE.
     """
@@ -128,8 +128,8 @@ def lms(ratios: Sequence[float], target: float) -> Sequence[float]:
 
 def deis(ratios: Sequence[float], target: float) -> Sequence[float]:
     """Returns DEIS weights: the polynomial in log r, averaged over r (Zhang and Chen 2023, rho-AB)."""
-    nodes = [math.log(ratio) for ratio in ratios]
-    moments = _log_moments(ratios[0], target, len(nodes))
+    nodes = [math.log(ratio / ratios[0]) for ratio in ratios]
+    moments = _log_moments(1.0, target / ratios[0], len(nodes))
     return [
         sum(c * m for c, m in zip(coefficients, moments, strict=True)) for coefficients in _lagrange(nodes)
     ]
@@ -163,8 +163,22 @@ def dpmpp_heun(ratios: Sequence[float], target: float) -> Sequence[float]:
     return [1 + ahead, -ahead]
 
 
+def dpmpp_exact(ratios: Sequence[float], target: float) -> Sequence[float]:
+    """Returns the weights that integrate the polynomial in log r through the estimates: DPM-Solver++ of any order.
+
+    The clean estimate is to 1 / r what the noise is to r, so they are DEIS's.
+    """
+    if target == 0:
+        return [1.0]
+    return deis([1 / ratio for ratio in ratios if ratio < math.inf] or [1.0], 1 / target)
+
+
 def dpmpp_third(ratios: Sequence[float], target: float) -> Sequence[float]:
-    """Returns DPM-Solver++(3M) weights (their eq. B.4; diffusers' third order)."""
+    """Returns DPM-Solver++(3M) weights as its authors' code and diffusers have them.
+
+    Their curvature weighs half of what the integral gives, so that they converge with second order, if with a
+    small error; dpmpp_exact is of third.
+    """
     if len(ratios) < 3 or target == 0:
         return dpmpp_midpoint(ratios, target)
     step = math.log(ratios[0] / target)

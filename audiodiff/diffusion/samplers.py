@@ -14,6 +14,7 @@ noise.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -282,12 +283,18 @@ class Sampler:
         grid: the times.
         constraint: applied to x after every step; None for none.
         projection: applied to every clean estimate; None for none.
+        temperature: divides the noise that sampling starts from, and no other, as the code of Grad-TTS does.
     """
 
     step: Step
     grid: Grid
     constraint: Constraint | None = None
     projection: Projection | None = None
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (self.temperature > 0 and math.isfinite(self.temperature)):
+            raise InputError(f"temperature: got {self.temperature}, expected a number above 0 such as 1.5")
 
     def times(self, schedule: NoiseSchedule) -> Tensor:
         """Returns the grid's times on a schedule [steps + 1].
@@ -313,7 +320,7 @@ class Sampler:
 
     def start(self, schedule: NoiseSchedule, noise: Tensor) -> Tensor:
         """Returns x at the first time of the grid, from standard normal noise [B, C, F]."""
-        return expand(starting_std(schedule, self.times(schedule)[0]), noise) * noise
+        return expand(starting_std(schedule, self.times(schedule)[0]) / self.temperature, noise) * noise
 
     def __call__(
         self,

@@ -275,30 +275,36 @@ def _closed(times: Tensor, steps: int) -> Tensor:
 
 
 def _bounds(schedule: NoiseSchedule, low: float | None, high: float | None) -> tuple[Tensor, Tensor]:
-    """Returns the smallest and largest sigma / alpha of a grid, both among those of the schedule."""
-    least, first, most = noise_ratio(
-        schedule, torch.tensor([0.0, schedule.earliest, 1.0], dtype=torch.float64)
-    )
-    bottom = first if low is None else first.new_tensor(low)
-    top = most if high is None else first.new_tensor(high)
-    if high is None and not bool(most.isfinite()):
+    """Returns the smallest and largest sigma / alpha of a grid."""
+    ratios = noise_ratio(schedule, torch.tensor([schedule.earliest, 1.0], dtype=torch.float64))
+    if high is None and not bool(ratios[1].isfinite()):
         raise InputError(
             "this schedule leaves no signal at t = 1, where sigma / alpha is infinite; give the grid a ratio_max, "
             "or choose a uniform grid"
         )
-    if not (least < bottom < top <= most * (1 + 1e-9) and top.isfinite()):
+    for index, given in ((0, low), (1, high)):
+        if given is not None:
+            ratios[index] = given
+    if not 0 < float(ratios[0]) < float(ratios[1]) < float("inf"):
         raise InputError(
-            f"grid: got ratio_min {float(bottom):.4g} and ratio_max {float(top):.4g}, expected finite numbers with "
-            f"{float(least):.4g} < ratio_min < ratio_max <= {float(most):.4g}, between the schedule's own ends"
+            f"grid: got ratio_min {float(ratios[0]):.4g} and ratio_max {float(ratios[1]):.4g}, expected "
+            "0 < ratio_min < ratio_max, both finite"
         )
-    return bottom, top
+    return ratios[0], ratios[1]
 
 
 def _from_ratios(schedule: NoiseSchedule, ratios: Tensor, steps: int, ratio_max: float | None) -> Tensor:
     times = time_of_ratio(schedule, ratios)
     if ratio_max is None:
         times[0] = 1.0  # to the last digit
-    return _closed(times, steps)
+    times = _closed(times, steps)
+    if not bool((times.diff() < 0).all()):
+        least, most = noise_ratio(schedule, torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
+        raise InputError(
+            f"grid: got sigma / alpha from {float(ratios[0]):.4g} to {float(ratios[-1]):.4g}, expected levels within "
+            f"those of the schedule, {least:.4g} to {most:.4g}"
+        )
+    return times
 
 
 class TimeDensity(Protocol):

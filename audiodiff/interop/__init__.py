@@ -19,6 +19,9 @@ from audiodiff.errors import InputError
 Names = Mapping[str, tuple[str, ...]]
 """For each of our parameter names, the foreign ones it is made of, concatenated along their first axis."""
 
+_PARALLEL_PREFIX = "module."
+_HALVES = (torch.float16, torch.bfloat16)
+
 
 def read_checkpoint(path: Path | str) -> dict[str, Any]:
     """Reads a checkpoint onto the CPU: `.safetensors`, or anything `torch.load` reads with weights_only.
@@ -44,14 +47,18 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
 
 
 def require_tensors(content: object, source: Path | str) -> dict[str, Tensor]:
-    """Returns the content as named tensors.
+    """Returns the content as named tensors: half precision in float32, without DataParallel's prefix.
 
     Raises:
         InputError: it is something else.
     """
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise InputError(f"{source}: got no dictionary of tensors where the weights should be")
-    return content
+    prefix = _PARALLEL_PREFIX if all(key.startswith(_PARALLEL_PREFIX) for key in content) else ""
+    return {
+        key.removeprefix(prefix): value.float() if value.dtype in _HALVES else value
+        for key, value in content.items()
+    }
 
 
 def count_layers(state: Mapping[str, Tensor], prefix: str) -> int:

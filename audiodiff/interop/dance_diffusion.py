@@ -64,11 +64,21 @@ _BLOCKS = 3  # of a level on either side
 
 
 @dataclass(frozen=True)
+class Plan:
+    """What a network of the project is built from; fields as in UNet1d."""
+
+    channels: int
+    levels: Levels
+    design: ConcatenatedSkips
+
+
+@dataclass(frozen=True)
 class DanceDiffusion:
     """An imported model: the network and how the project trains and samples it.
 
     Attributes:
         network: predicts the velocity from x_t and t.
+        plan: what the network was built from.
         sample_rate: Hz.
         sample_size: samples of a training segment.
         times: t at which the project's sampler evaluates the network, falling from 1, and 0 at the end.
@@ -82,6 +92,7 @@ class DanceDiffusion:
     """
 
     network: UNet1d
+    plan: Plan
     sample_rate: int
     sample_size: int
     times: tuple[float, ...]
@@ -115,7 +126,7 @@ def load(
     content = read_checkpoint(path)
     state, averaged = _select(require_tensors(content.get("state_dict", content), path), path)
     state = _without_kernels(state, path)
-    network = build_network(state, path)
+    network, plan = build_network(state, path), plan_of(state, path)
     names = parameter_names(network)
     require_names(state, names, path)
     load_weights(network, concatenate(state, names), path)
@@ -128,6 +139,7 @@ def load(
     rate, size = published or (0, DEFAULT_SAMPLE_SIZE)
     return DanceDiffusion(
         network=network,
+        plan=plan,
         sample_rate=rate if sample_rate is None else sample_rate,
         sample_size=size if sample_size is None else sample_size,
         times=crash_times(steps),
@@ -153,7 +165,13 @@ def parameter_names(network: UNet1d) -> Names:
 
 
 def build_network(state: Mapping[str, Tensor], source: Path | str) -> UNet1d:
-    """Returns a fresh network of the sizes that the project's tensors have.
+    """Returns a fresh network of the sizes that the project's tensors have, see `plan_of`."""
+    plan = plan_of(state, source)
+    return UNet1d(plan.channels, plan.levels, plan.design)
+
+
+def plan_of(state: Mapping[str, Tensor], source: Path | str) -> Plan:
+    """Returns the sizes that the project's tensors have.
 
     Args:
         state: parameters under the project's names.
@@ -181,7 +199,7 @@ def build_network(state: Mapping[str, Tensor], source: Path | str) -> UNet1d:
         attention=(False, *(f"{level}2.qkv_proj.weight" in state for level in deeper)),
     )
     design = ConcatenatedSkips(kernel_size=kernel_size, label_features=label_features)
-    return UNet1d(channels, levels, design)
+    return Plan(channels, levels, design)
 
 
 def _select(state: Mapping[str, Tensor], source: Path | str) -> tuple[dict[str, Tensor], bool]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from audiodiff.conditioning.text import TextEncoder, TextEncoderSize
+from audiodiff.conditioning.text import TextEncoder
 from audiodiff.errors import InputError
 from audiodiff.interop import (
     Names,
@@ -25,6 +25,7 @@ from audiodiff.interop import (
     require_names,
     require_tensors,
 )
+from audiodiff.model import instantiate
 
 DEFAULT_DROPOUT = 0.1
 _PREFIX = "encoder."
@@ -60,13 +61,26 @@ def load(path: Path | str, params: Mapping[str, Any] | None = None) -> TextEncod
     Raises:
         InputError: no checkpoint, or parameters missing, unknown or of another shape.
     """
-    content = require_tensors(read_checkpoint(path), path)
+    return read_encoder(encoder_state(require_tensors(read_checkpoint(path), path), path), params or {}, path)
+
+
+def encoder_state(content: Mapping[str, Tensor], path: Path | str) -> dict[str, Tensor]:
+    """Returns the encoder's tensors by their names within it.
+
+    Raises:
+        InputError: there are none.
+    """
     state = {key.removeprefix(_PREFIX): value for key, value in content.items() if key.startswith(_PREFIX)}
     if not state:
         raise InputError(f"{path}: got no parameters {_PREFIX}*, expected a checkpoint of Grad-TTS")
+    return state
+
+
+def read_encoder(state: Mapping[str, Tensor], params: Mapping[str, Any], path: Path | str) -> TextEncoder:
+    """Returns the encoder of its tensors by their names within it; otherwise as `load`."""
     names = parameter_names(state)
     require_names(state, names, path)
-    encoder = build_encoder(state, float((params or {}).get("enc_dropout", DEFAULT_DROPOUT)))
+    encoder: TextEncoder = instantiate(encoder_node(state, params))
     load_weights(encoder, convert(state, names, encoder), path)
     return encoder
 
@@ -100,22 +114,29 @@ def convert(state: Mapping[str, Tensor], names: Names, encoder: TextEncoder) -> 
     return weights
 
 
-def build_encoder(state: Mapping[str, Tensor], dropout: float) -> TextEncoder:
-    """Returns a fresh encoder of the sizes that the project's tensors have."""
+def encoder_node(state: Mapping[str, Tensor], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the recipe node of an encoder of the sizes that the project's tensors have."""
     vocabulary, channels = state["emb.weight"].shape
     features, width, _ = state["proj_m.weight"].shape
     _, distances, head_features = state["encoder.attn_layers.0.emb_rel_k"].shape
     filter_channels, _, kernel_size = state["encoder.ffn_layers.0.conv_1.weight"].shape
-    size = TextEncoderSize(
-        channels=channels,
-        filter_channels=filter_channels,
-        layers=count_layers(state, "encoder.attn_layers."),
-        heads=width // head_features,
-        kernel_size=kernel_size,
-        window=distances // 2,
-        dropout=dropout,
-        prenet_layers=count_layers(state, "prenet.conv_layers."),
-        prenet_kernel_size=state["prenet.conv_layers.0.weight"].shape[2],
-        duration_channels=state["proj_w.proj.weight"].shape[1],
-    )
-    return TextEncoder(vocabulary, features, size, speaker_features=width - channels or None)
+    size = {
+        "_target_": "audiodiff.conditioning.text.TextEncoderSize",
+        "channels": channels,
+        "filter_channels": filter_channels,
+        "layers": count_layers(state, "encoder.attn_layers."),
+        "heads": width // head_features,
+        "kernel_size": kernel_size,
+        "window": distances // 2,
+        "dropout": float(params.get("enc_dropout", DEFAULT_DROPOUT)),
+        "prenet_layers": count_layers(state, "prenet.conv_layers."),
+        "prenet_kernel_size": state["prenet.conv_layers.0.weight"].shape[2],
+        "duration_channels": state["proj_w.proj.weight"].shape[1],
+    }
+    return {
+        "_target_": "audiodiff.conditioning.text.TextEncoder",
+        "vocabulary": vocabulary,
+        "features": features,
+        "size": size,
+        "speaker_features": width - channels or None,
+    }

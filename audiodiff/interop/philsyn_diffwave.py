@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from audiodiff.audio.mel import LogMel, preset
 from audiodiff.errors import InputError
 from audiodiff.interop import (
     Names,
@@ -31,9 +32,23 @@ from audiodiff.interop import (
 from audiodiff.networks.wavenet import ConditionShape, NoiseEmbedding, WaveNet
 
 MEL_PRESET = "tacotron2_22k80"
+LICENCE = "MIT"
 EMBEDDING_EXPONENT = -4.0
 
+# What a configuration without trainset_config leaves open: SC09 for an unconditional model.
+DEFAULT_UNCONDITIONAL_RATE = 16000
+SEGMENT_LENGTH = 16000
+
 _BLOCKS = "residual_layer.residual_blocks."
+# Fields of our mel definition and what the project calls them.
+_MEL_FIELDS: Mapping[str, tuple[str, type]] = {
+    "sample_rate": ("sampling_rate", int),
+    "n_fft": ("filter_length", int),
+    "win_length": ("win_length", int),
+    "hop_length": ("hop_length", int),
+    "f_min": ("mel_fmin", float),
+    "f_max": ("mel_fmax", float),
+}
 _NAMES: Mapping[str, tuple[str, ...]] = {
     "input_projection": ("init_conv.0.conv",),
     "embedding.first": ("residual_layer.fc_t1",),
@@ -57,11 +72,27 @@ class PhilsynDiffWave:
         network: predicts the noise.
         betas: training schedule, which is also the sampling schedule.
         mel_preset: name of the log-mel that the network was trained with, None if it is unconditional.
+        sample_rate: Hz.
+        mel_changes: fields in which the log-mel of this model differs from the preset; `mel` has them all.
+        segment_length: samples of a training segment.
+        noise_label: what the network is told of t.
+        licence: of the project's code and weights.
     """
 
     network: WaveNet
     betas: tuple[float, ...]
     mel_preset: str | None
+    sample_rate: int
+    mel_changes: Mapping[str, float] = field(default_factory=dict)
+    segment_length: int = SEGMENT_LENGTH
+    noise_label: str = "StepIndex"
+    licence: str = LICENCE
+
+    def mel(self) -> LogMel | None:
+        """Returns the log-mel that the network was trained with, None if it is unconditional."""
+        if self.mel_preset is None:
+            return None
+        return LogMel.from_definition(preset(self.mel_preset).definition() | dict(self.mel_changes))
 
 
 def load(
@@ -84,12 +115,28 @@ def load(
     state = fold_weight_norm(require_tensors(content.get("model_state_dict", content), path))
     names = parameter_names(state)
     require_names(state, names, path)
-    dilation_cycle, betas = _read_config(
+    dilation_cycle, betas, trainset = _read_config(
         Path(path).parent / "config.json" if config is None else Path(config)
     )
     network = build_network(state, dilation_cycle, embedding_in_residual)
     load_weights(network, concatenate(state, names), path)
-    return PhilsynDiffWave(network, betas, MEL_PRESET if network.upsamplers else None)
+    preset_name, changes = (MEL_PRESET, _mel_changes(trainset, network)) if network.upsamplers else (None, {})
+    default_rate = DEFAULT_UNCONDITIONAL_RATE if preset_name is None else preset(preset_name).sample_rate
+    return PhilsynDiffWave(
+        network=network,
+        betas=betas,
+        mel_preset=preset_name,
+        sample_rate=int(trainset.get("sampling_rate", default_rate)),
+        mel_changes=changes,
+        segment_length=int(trainset.get("segment_length", SEGMENT_LENGTH)),
+    )
+
+
+def _mel_changes(trainset: Mapping[str, Any], network: WaveNet) -> dict[str, float]:
+    """Returns what the configuration and the network say of the mel."""
+    given = {ours: kind(trainset[key]) for ours, (key, kind) in _MEL_FIELDS.items() if key in trainset}
+    bands = network.condition_shape.local_features
+    return {"hop_length": network.hop_length, "n_mels": bands} | given if bands else given
 
 
 def fold_weight_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -162,17 +209,18 @@ def build_network(state: Mapping[str, Tensor], dilation_cycle: int, embedding_in
     )
 
 
-def _read_config(path: Path) -> tuple[int, tuple[float, ...]]:
-    """Returns the dilation cycle and the betas of the project's configuration."""
+def _read_config(path: Path) -> tuple[int, tuple[float, ...], dict[str, Any]]:
+    """Returns the dilation cycle, the betas and the trainset_config of the project's configuration."""
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         diffusion = content["diffusion_config"]
         dilation_cycle = int(content["wavenet_config"]["dilation_cycle"])
         ends = float(diffusion["beta_0"]), float(diffusion["beta_T"])
         steps = int(diffusion["T"])
+        trainset = dict(content.get("trainset_config", {}))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: got {type(error).__name__} ({error}), expected the checkpoint's configuration with "
             "wavenet_config.dilation_cycle and diffusion_config.T, beta_0, beta_T; name it with `config`"
         ) from error
-    return dilation_cycle, tuple(torch.linspace(*ends, steps, dtype=torch.float64).tolist())
+    return dilation_cycle, tuple(torch.linspace(*ends, steps, dtype=torch.float64).tolist()), trainset

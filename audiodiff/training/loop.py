@@ -34,6 +34,7 @@ from audiodiff.training.initialization import freeze, initialize
 from audiodiff.training.interruption import StopRequest
 from audiodiff.training.logging import ProgressBar, RunLog
 from audiodiff.training.optimization import build_optimizer, learning_rate_factor
+from audiodiff.training.receptive_field import short_sighted
 from audiodiff.training.record import model_card, run_facts
 from audiodiff.types import Batch
 
@@ -60,10 +61,14 @@ class TrainingStep(nn.Module):
         self.objective = objective
 
     def forward(self, batch: Batch, t: Tensor, generator: torch.Generator) -> Tensor:
-        """Returns the loss [B] of a batch at times t [B]; noise is drawn from the generator."""
-        clean, condition = self.model.encode(batch)
+        """Returns the loss [B] of a batch at times t [B]; noise is drawn from the generator.
+
+        The losses of the conditioner, means over the batch, are added to every item's.
+        """
+        clean, condition, losses = self.model.encode_with_losses(batch)
         noise = torch.randn(clean.shape, generator=generator, device=clean.device)
-        return self.objective(self.model.denoiser, clean, condition, noise, t)
+        loss = self.objective(self.model.denoiser, clean, condition, noise, t)
+        return sum(losses.values(), loss)
 
 
 @dataclass
@@ -171,6 +176,9 @@ def open_run(recipe: dict[str, Any], data_dir: Path, folder: Path, command: str,
     if recipe["init"] is not None and checkpoint.newest(folder) is None:
         console.print(initialize(model, recipe["init"]).describe(recipe["init"]), soft_wrap=True)
     freeze(model, settings["freeze"])
+    warning = short_sighted(model, segment_length(recipe))
+    if warning is not None and accelerator.is_main_process:
+        console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     average = averaged(model.to(accelerator.device), settings["ema_decay"])
     step = TrainingStep(model, instantiate(recipe["objective"]))
     optimizer = build_optimizer(recipe["optimizer"], model, accelerator.device)

@@ -1,0 +1,87 @@
+"""What the descendants of lmnt's DiffWave share with it: parameter names and the order of a gate's halves.
+
+PriorGrad, FreGrad, SpeechBrain and Amphion all began as copies of that network. Where they differ is the dilated
+convolution; FreGrad's holds the gates of two sub-bands one behind the other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from audiodiff.interop import concatenate, load_weights, require_names
+from audiodiff.interop.lmnt_diffwave import parameter_names
+from audiodiff.networks.dilated import DilatedConvolution, ZeroPadded
+from audiodiff.networks.wavenet import ConditionShape, NoiseEmbedding, WaveNet
+
+ZERO_PADDED = ZeroPadded()
+
+
+def load_network(
+    state: Mapping[str, Tensor],
+    dilation_cycle: int,
+    source: Path | str,
+    convolution: DilatedConvolution = ZERO_PADDED,
+) -> WaveNet:
+    """Returns the network with the weights of a state under lmnt's names.
+
+    Args:
+        state: parameters under lmnt's names.
+        dilation_cycle: layers after which the dilation starts again at 1.
+        source: the file, for messages.
+        convolution: the kind of the layers' dilated convolutions.
+
+    Raises:
+        InputError: parameters missing, unknown or of another shape.
+    """
+    names = parameter_names(state)
+    require_names(state, names, source)
+    network = build_network(state, dilation_cycle, convolution)
+    load_weights(network, convert(state, convolution), source)
+    return network
+
+
+def convert(state: Mapping[str, Tensor], convolution: DilatedConvolution = ZERO_PADDED) -> dict[str, Tensor]:
+    """Returns the parameters under our names, with the two halves of every gate exchanged."""
+    converted = concatenate(state, parameter_names(state))
+    for key, tensor in converted.items():
+        if ".dilated." in key:
+            converted[key] = torch.cat([_exchange_halves(band) for band in tensor.chunk(convolution.width)])
+        elif ".local_projection." in key:
+            converted[key] = _exchange_halves(tensor)
+    return converted
+
+
+def build_network(
+    state: Mapping[str, Tensor], dilation_cycle: int, convolution: DilatedConvolution
+) -> WaveNet:
+    """Returns a fresh network of the sizes that the project's tensors have."""
+    channels, audio_channels, _ = state["input_projection.weight"].shape
+    hidden_dim, dim = state["diffusion_embedding.projection1.weight"].shape
+    mel = state.get("residual_layers.0.conditioner_projection.weight")
+    stages = () if mel is None else ("conv1", "conv2")
+    widths = [state[f"spectrogram_upsampler.{stage}.weight"].shape[-1] for stage in stages]
+    return WaveNet(
+        residual_layers=len({key.split(".")[1] for key in state if key.startswith("residual_layers.")}),
+        residual_channels=channels,
+        skip_channels=state["skip_projection.weight"].shape[0],
+        dilation_cycle=dilation_cycle,
+        audio_channels=audio_channels,
+        embedding=NoiseEmbedding(
+            dim, hidden_dim, out_dim=state["diffusion_embedding.projection2.weight"].shape[0]
+        ),
+        condition=ConditionShape(
+            local_features=None if mel is None else mel.shape[1],
+            upsample_factors=tuple(math.ceil(width / 2) for width in widths),
+        ),
+        convolution=convolution,
+    )
+
+
+def _exchange_halves(tensor: Tensor) -> Tensor:
+    first, second = tensor.chunk(2)
+    return torch.cat([second, first])
