@@ -83,12 +83,17 @@ def draw_levels(axis: Axes, level: np.ndarray, sample_rate: int, loudest: float)
     return axis.imshow(level, origin="lower", aspect="auto", extent=extent, **scale)
 
 
-def draw_waveform(axis: Axes, waveform: np.ndarray, sample_rate: int, peak: float) -> None:
-    """Draws a signal [T] over seconds, its full height `peak`; without ticks, which say nothing there."""
+def draw_waveform(axis: Axes, waveform: np.ndarray, sample_rate: int) -> None:
+    """Draws a signal [T] over seconds as high as the panel, with its peak written in the corner."""
+    peak = float(np.abs(waveform).max(initial=0))
     axis.plot(np.arange(waveform.size) / sample_rate, waveform, linewidth=0.4, color="0.15")
-    axis.set_ylim(-peak, peak)
+    height = 1.1 * max(peak, 1e-6)
+    axis.set_ylim(-height, height)
     axis.set_yticks([])
     axis.tick_params(bottom=False, labelbottom=False)
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+    place = {"transform": axis.transAxes, "ha": "right", "va": "top"}
+    axis.text(0.99, 0.94, f"peak {peak:.2g}", fontsize=6, bbox=box, **place)
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -16,6 +16,7 @@ from audiodiff.cli.failure import fail
 from audiodiff.cli.import_checkpoint import import_checkpoint
 from audiodiff.cli.info import info
 from audiodiff.cli.judge import judge
+from audiodiff.cli.merge import merge
 from audiodiff.cli.prepare import prepare
 from audiodiff.cli.search_schedule import search_schedule
 from audiodiff.cli.statistics import statistics
@@ -43,6 +44,7 @@ app.command()(evaluate)
 app.command()(info)
 app.command("search-schedule")(search_schedule)
 app.command("import")(import_checkpoint)
+app.command()(merge)
 
 
 @app.callback(invoke_without_command=True)

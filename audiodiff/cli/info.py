@@ -21,7 +21,7 @@ def info(
     from audiodiff.conditioning.mel import Mel
     from audiodiff.diffusion.process import describe_end, off_distribution
     from audiodiff.model import FACTS, find_model, load
-    from audiodiff.training.loop import parameter_count
+    from audiodiff.training.start import parameter_count
 
     trained = load(model)
     rows = {

@@ -79,7 +79,7 @@ def _table(found: FoundSchedule) -> Table:
     table = Table(
         title=f"{scale.name}{unit}, {scale.better} is better; means as sampled, without mel iterations"
     )
-    table.add_column("grid")
+    table.add_column("grid", overflow="fold")
     for heading, count in zip(("search", "held-out"), found.clips, strict=True):
         table.add_column(f"{heading}, {count} clips", justify="right")
     table.add_column("times", overflow="fold")
@@ -95,8 +95,8 @@ def _verdict(found: FoundSchedule) -> str:
     gain, low, high = found.gain
     unit = f" {found.scale.unit}".rstrip()
     told = (
-        f"{found.scored} grids scored in {found.seconds:.0f} s; on held-out clips the found grid is better than the best "
-        f"other, {found.rival}, by {gain:.3g}{unit} (95 % interval {low:.3g} to {high:.3g})"
+        f"{found.scored} grids scored in {found.seconds:.0f} s; on held-out clips the found grid is better than the "
+        f"best other, {found.rival}, by {gain:.3g}{unit} (95 % interval {low:.3g} to {high:.3g})"
     )
     if found.origin == found.rival:
         return f"{told}, which is no gain: {found.rival} is kept; more --clips may find a better one"

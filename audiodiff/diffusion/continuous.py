@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from audiodiff.diffusion.schedules import EARLIEST, VariancePreserving, checked_time
+from audiodiff.diffusion.schedules import EARLIEST, VariancePreserving, checked_time, normalized
 from audiodiff.errors import InputError
 
 SIGMA_MIN = 0.002  # least noise that Karras et al. 2022 sample at, in standard deviations of the signal
@@ -29,26 +29,22 @@ class Cosine(VariancePreserving):
         if offset < 0:
             raise InputError(f"cosine offset: got {offset}, expected 0 or more")
         self.offset = offset
-        self._start = math.cos(offset / (1 + offset) * math.pi / 2)
+        self._unit = math.pi / 2 / (1 + offset)
 
-    def alpha(self, t: Tensor) -> Tensor:
-        """Returns the scale of the signal at t."""
-        # 1 - t keeps the digits near t = 1, where the cosine vanishes.
-        return torch.sin((1 - checked_time(t)) / (1 + self.offset) * (math.pi / 2)) / self._start
-
-    def sigma(self, t: Tensor) -> Tensor:
-        """Returns sqrt(1 - alpha^2), as a product of sines that keeps its digits near t = 0."""
-        unit = math.pi / 2 / (1 + self.offset)
+    def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns (alpha, sigma) at t, as sines that keep their digits where they vanish."""
         t = checked_time(t)
-        return (torch.sin(t * unit) * torch.sin((t + 2 * self.offset) * unit)).sqrt() / self._start
+        square = torch.sin(t * self._unit) * torch.sin((t + 2 * self.offset) * self._unit)
+        return normalized(torch.sin((1 - t) * self._unit), square.sqrt())
 
     def time(self, log_snr: Tensor) -> Tensor:
         """Returns the t with that log-SNR, clamped to [0, 1]."""
-        power = torch.sigmoid(log_snr.double())
-        # cos(angle) = alpha cos(offset's angle); the sine from what is missing, which has digits near t = 0.
-        sine = (torch.sigmoid(-log_snr.double()) + power * (1 - self._start**2)).sqrt()
-        angle = torch.atan2(sine, power.sqrt() * self._start)
-        return (angle * (2 / math.pi) * (1 + self.offset) - self.offset).clamp(0, 1)
+        signal, noise = torch.sigmoid(log_snr.double()), torch.sigmoid(-log_snr.double())
+        start = self.offset * self._unit
+        # alpha is cos(angle) / cos(start); the sine comes from what is missing, which has digits near t = 0.
+        sine = (noise + signal * math.sin(start) ** 2).sqrt()
+        angle = torch.atan2(sine, signal.sqrt() * math.cos(start))
+        return ((angle - start) / self._unit).clamp(0, 1)
 
 
 class Sigmoid(VariancePreserving):
@@ -63,13 +59,14 @@ class Sigmoid(VariancePreserving):
             )
         self._low, self._high = start / temperature, end / temperature
 
-    def alpha(self, t: Tensor) -> Tensor:
-        """Returns the scale of the signal at t."""
-        return self._share(1 - checked_time(t), -self._high, -self._low)
-
-    def sigma(self, t: Tensor) -> Tensor:
-        """Returns sqrt(1 - alpha^2), from the other end of the curve."""
-        return self._share(checked_time(t), self._low, self._high)
+    def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns (alpha, sigma) at t, each from the end of the curve where it vanishes."""
+        t, span = checked_time(t), self._high - self._low
+        position = self._low + t * span
+        # logistic(b) - logistic(a) = logistic(b) logistic(-a) (1 - exp(a - b)): no digits cancel where b is near a.
+        signal = -torch.expm1(-(1 - t) * span) * torch.sigmoid(-position) * _logistic(self._high)
+        noise = -torch.expm1(-t * span) * torch.sigmoid(position) * _logistic(-self._low)
+        return normalized(signal.sqrt(), noise.sqrt())
 
     def time(self, log_snr: Tensor) -> Tensor:
         """Returns the t with that log-SNR, clamped to [0, 1]."""
@@ -78,12 +75,6 @@ class Sigmoid(VariancePreserving):
         rest_low, rest_high = _logistic(-self._low), _logistic(-self._high)
         position = (noise * high + signal * low).log() - (noise * rest_high + signal * rest_low).log()
         return ((position - self._low) / (self._high - self._low)).clamp(0, 1)
-
-    def _share(self, part: Tensor, start: float, end: float) -> Tensor:
-        # logistic(b) - logistic(a) = logistic(b) logistic(-a) (1 - exp(a - b)): no digits cancel at part 0.
-        span = end - start
-        share = torch.expm1(-part * span) / math.expm1(-span)
-        return (share * torch.sigmoid(start + part * span) / _logistic(end)).sqrt()
 
 
 def _logistic(position: float) -> float:
@@ -104,13 +95,11 @@ class VPSDE(VariancePreserving):
             )
         self.beta_min, self.beta_max = beta_min, beta_max
 
-    def alpha(self, t: Tensor) -> Tensor:
-        """Returns the scale of the signal at t."""
-        return torch.exp(-self._integral(t) / 2)
-
-    def sigma(self, t: Tensor) -> Tensor:
-        """Returns sqrt(1 - alpha^2)."""
-        return (-torch.expm1(-self._integral(t))).sqrt()
+    def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns (alpha, sigma) at t."""
+        t = checked_time(t)
+        integral = self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2
+        return torch.exp(-integral / 2), (-torch.expm1(-integral)).sqrt()
 
     def time(self, log_snr: Tensor) -> Tensor:
         """Returns the t with that log-SNR, clamped to [0, 1]."""
@@ -119,10 +108,6 @@ class VPSDE(VariancePreserving):
         root = (self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * integral).sqrt()
         t = 2 * integral / (self.beta_min + root).clamp(min=1e-300)
         return torch.where(integral == torch.inf, 1.0, t).clamp(0, 1)
-
-    def _integral(self, t: Tensor) -> Tensor:
-        t = checked_time(t)
-        return self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2
 
 
 class LogSnrShift(VariancePreserving):
@@ -137,13 +122,10 @@ class LogSnrShift(VariancePreserving):
         """That of the schedule which is moved."""
         return self.schedule.earliest
 
-    def alpha(self, t: Tensor) -> Tensor:
-        """Returns the scale of the signal at t."""
-        return self._shares(t)[0]
-
-    def sigma(self, t: Tensor) -> Tensor:
-        """Returns sqrt(1 - alpha^2)."""
-        return self._shares(t)[1]
+    def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns (alpha, sigma) at t, not from the log-SNR, which has no slope where it is infinite."""
+        alpha, sigma = self.schedule.scales(t)
+        return normalized(alpha * math.exp(self.shift / 2), sigma)
 
     def log_snr(self, t: Tensor) -> Tensor:
         """Returns the moved log-SNR."""
@@ -152,12 +134,6 @@ class LogSnrShift(VariancePreserving):
     def time(self, log_snr: Tensor) -> Tensor:
         """Returns the t with that log-SNR, clamped to [0, 1]."""
         return self.schedule.time(log_snr.double() - self.shift)
-
-    def _shares(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        # Not from the log-SNR, which has no finite slope where it is infinite.
-        alpha, sigma = self.schedule.alpha(t) * math.exp(self.shift / 2), self.schedule.sigma(t)
-        length = torch.hypot(alpha, sigma)
-        return alpha / length, sigma / length
 
 
 class Karras:

@@ -56,7 +56,7 @@ class StepIndex:
 
 @dataclass(frozen=True)
 class LogSnr:
-    """A quarter of the log-SNR, about -2.5 to 2.5 (Karras et al. 2022, c_noise = log(sigma) / 4, up to sign)."""
+    """A quarter of the log-SNR, about -2.5 to 2.5: -2 c_noise of Karras et al. 2022, table 1."""
 
     def __call__(self, schedule: NoiseSchedule, t: Tensor) -> Tensor:
         """Returns [B], within +-10 where the log-SNR is infinite."""

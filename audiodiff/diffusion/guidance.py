@@ -7,6 +7,7 @@ autoguidance moves away from that of a smaller or less trained model under the s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -35,8 +36,8 @@ class Guidance:
     interval: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
-        if self.scale < 0:
-            raise InputError(f"guidance scale: got {self.scale}, expected 0 or more")
+        if not 0 <= self.scale < math.inf:
+            raise InputError(f"guidance scale: got {self.scale}, expected a number of 0 or more")
         if not 0 <= self.rescale <= 1:
             raise InputError(f"guidance rescale: got {self.rescale}, expected a number from 0 to 1")
         low, high = self.interval

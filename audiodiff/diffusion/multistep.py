@@ -59,11 +59,15 @@ class NoiseMultistep:
     rule: Rule
     order: int = 4
 
+    def __post_init__(self) -> None:
+        check_order(self.order)
+
     def __call__(
         self, denoise: Denoise, schedule: NoiseSchedule, x: Tensor, t: Tensor, s: Tensor, memory: Any,
         noise: Callable[[], Tensor],
     ) -> tuple[Tensor, Any]:  # fmt: skip
         """Returns x at s and the history."""
+        check_signal(schedule, t)
         epsilon = epsilon_from_clean(schedule, x, denoise(x, t), t)
         history = (memory or History()).with_newest(float(noise_ratio(schedule, t)), epsilon, self.order)
         return noise_move(schedule, x, self.extrapolated(schedule, history, s), t, s), history
@@ -89,6 +93,7 @@ class CleanMultistep:
     eta: float = 0.0
 
     def __post_init__(self) -> None:
+        check_order(self.order)
         check_eta(self.eta)
 
     def __call__(
@@ -103,17 +108,28 @@ class CleanMultistep:
         return move(schedule, x, clean, t, s, new_variance(schedule, t, s, self.eta), noise), history
 
 
-def noise_move(schedule: NoiseSchedule, x: Tensor, epsilon: Tensor, t: Tensor, s: Tensor) -> Tensor:
-    """Returns x at s when the noise is `epsilon` all the way: `move` told by the noise.
+def check_order(order: int) -> None:
+    """Refuses an order that no rule here has."""
+    if not 1 <= order <= 4:
+        raise InputError(f"order: got {order}, expected 1 to 4")
 
-    Raises:
-        InputError: alpha(t) = 0, where the noise says nothing of the signal.
-    """
+
+def check_signal(schedule: NoiseSchedule, t: Tensor) -> None:
+    """Refuses a time without signal, where the noise says nothing of it."""
     if float(schedule.alpha(t)) <= 0:
         raise InputError(
             f"sampler: this step follows the noise, and the schedule leaves no signal at t = {float(t):.4g}; choose "
             "ddim, dpmpp_2m or unipc, or a grid with a ratio_max"
         )
+
+
+def noise_move(schedule: NoiseSchedule, x: Tensor, epsilon: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    """Returns x at s when the noise is `epsilon` all the way: `move` told by the noise.
+
+    Raises:
+        InputError: no signal is left at t.
+    """
+    check_signal(schedule, t)
     scale = schedule.alpha(s) / schedule.alpha(t)
     return expand(scale, x) * x + expand(schedule.sigma(s) - scale * schedule.sigma(t), x) * epsilon
 
@@ -286,6 +302,11 @@ class UniPC:
     least_steps: ClassVar[int] = 2
     order: int = 2
     bh: int = 2
+
+    def __post_init__(self) -> None:
+        check_order(self.order)
+        if self.bh not in (1, 2):
+            raise InputError(f"bh: got {self.bh}, choose 1 or 2")
 
     def __call__(
         self, denoise: Denoise, schedule: NoiseSchedule, x: Tensor, t: Tensor, s: Tensor, memory: Any,

@@ -77,6 +77,10 @@ class Churn:
         """Those of the step within."""
         return getattr(self.step, "least_steps", 1)
 
+    def __post_init__(self) -> None:
+        if not self.gamma >= 0:
+            raise InputError(f"gamma: got {self.gamma}, expected 0 (no churn) or more")
+
     def __call__(
         self, denoise: Denoise, schedule: NoiseSchedule, x: Tensor, t: Tensor, s: Tensor, memory: Any,
         noise: Callable[[], Tensor],

@@ -51,7 +51,7 @@ class NoiseSchedule(Protocol):
 
 
 class VariancePreserving:
-    """alpha^2 + sigma^2 = 1, so that alpha alone tells the level; subclasses give alpha, sigma and time.
+    """alpha^2 + sigma^2 = 1, so that alpha alone tells the level; subclasses give scales and time.
 
     sigma is not left to sqrt(1 - alpha^2), nor time to alpha: near t = 0, where alpha rounds to 1, only sigma
     has digits.
@@ -59,25 +59,30 @@ class VariancePreserving:
 
     earliest = EARLIEST
 
-    def alpha(self, t: Tensor) -> Tensor:
-        """Returns the scale of the signal at t, float64."""
-        raise NotImplementedError
-
-    def sigma(self, t: Tensor) -> Tensor:
-        """Returns sqrt(1 - alpha(t)^2), float64."""
+    def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns (alpha, sigma) at t, float64."""
         raise NotImplementedError
 
     def time(self, log_snr: Tensor) -> Tensor:
         """Returns the t with that log-SNR, clamped to [0, 1]; inverts log_snr."""
         raise NotImplementedError
 
+    def alpha(self, t: Tensor) -> Tensor:
+        """Returns the scale of the signal at t."""
+        return self.scales(t)[0]
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """Returns sqrt(1 - alpha(t)^2)."""
+        return self.scales(t)[1]
+
     def log_snr(self, t: Tensor) -> Tensor:
         """Returns log(alpha(t)^2 / sigma(t)^2)."""
-        return 2 * (self.alpha(t).log() - self.sigma(t).log())
+        alpha, sigma = self.scales(t)
+        return 2 * (alpha.log() - sigma.log())
 
     def time_of_alpha(self, alpha: Tensor) -> Tensor:
         """Returns the t with that alpha, clamped to [0, 1]; inverts alpha."""
-        return self.time(torch.logit(alpha.double().square()))
+        return self.time(torch.logit(alpha.double().clamp(0, 1).square()))
 
 
 class BetaTable(VariancePreserving):
@@ -123,14 +128,17 @@ class BetaTable(VariancePreserving):
         """The time of the first row, 1/N."""
         return 1 / self.steps
 
-    def alpha(self, t: Tensor) -> Tensor:
-        """Returns sqrt(alpha-bar) at t, linear between the rows."""
-        return self._between(self._levels, t)
-
-    def sigma(self, t: Tensor) -> Tensor:
-        """Returns sqrt(1 - alpha^2)."""
-        missing = self._between(self._missing, t)
-        return (missing * (2 - missing)).sqrt()
+    def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns alpha = sqrt(alpha-bar) at t, linear between the rows, and sigma."""
+        position = checked_time(t) * self.steps
+        # A row belongs to the line below it, where sampling goes next; n/N times N may round to above n.
+        row = (position - 1e-10).ceil().clamp(min=1) - 1
+        index, fraction = row.long(), position - row
+        alpha, missing = (
+            rows[index] * (1 - fraction) + rows[index + 1] * fraction
+            for rows in (self._levels.to(t.device), self._missing.to(t.device))
+        )
+        return alpha, (missing * (2 - missing)).sqrt()
 
     def time(self, log_snr: Tensor) -> Tensor:
         """Returns the t with that log-SNR, clamped to [0, 1]."""
@@ -147,13 +155,6 @@ class BetaTable(VariancePreserving):
         below = torch.searchsorted(-levels, -alpha).clamp(1, self.steps)  # first row with level <= alpha
         upper, lower = levels[below - 1], levels[below]
         return (below - 1 + (upper - alpha) / (upper - lower)) / self.steps
-
-    def _between(self, rows: Tensor, t: Tensor) -> Tensor:
-        position = checked_time(t) * self.steps
-        # A row belongs to the line below it, where sampling goes next; n/N times N may round to above n.
-        row = (position - 1e-10).ceil().clamp(min=1) - 1
-        fraction, index, rows = position - row, row.long(), rows.to(t.device)
-        return rows[index] * (1 - fraction) + rows[index + 1] * fraction
 
 
 def linear(beta_start: float, beta_end: float, steps: int) -> BetaTable:
@@ -223,6 +224,12 @@ def table_of(schedule: NoiseSchedule, user: str) -> BetaTable:
             f"{user}: needs a schedule with rows (a beta table), got {type(schedule).__name__}, which is continuous"
         )
     return schedule
+
+
+def normalized(alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns both over the root of the sum of their squares."""
+    length = torch.hypot(alpha, sigma)
+    return alpha / length, sigma / length
 
 
 def checked_time(t: Tensor) -> Tensor:

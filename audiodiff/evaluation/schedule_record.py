@@ -172,7 +172,7 @@ def _row(steps: str, record: Mapping[str, Any]) -> str:
     step = record["sampler"]["step"]["_target_"].rpartition(".")[2]
     return (
         f"| {steps} | {step} | {record['score']}, {record['better']} is better | {rival:.4g}{unit} "
-        f"({record['start']}) | {compared[record['origin']]['test']:.4g}{unit} | {record['test_clips']} |"
+        f"({record['rival']}) | {compared[record['origin']]['test']:.4g}{unit} | {record['test_clips']} |"
     )
 
 

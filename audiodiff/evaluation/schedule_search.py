@@ -342,7 +342,7 @@ def _prepare(
 
 
 def _levels(schedule: NoiseSchedule) -> tuple[Callable[[float], float], Callable[[float], float]]:
-    """Returns time -> log(sigma / alpha), bounded, and its inverse, which stays clear of t = 0."""
+    """Returns time -> log(sigma / alpha), bounded, and its inverse, which stays at the times that sampling visits."""
 
     def to_level(t: float) -> float:
         ratio = noise_ratio(schedule, torch.tensor(t, dtype=torch.float64))
@@ -350,7 +350,7 @@ def _levels(schedule: NoiseSchedule) -> tuple[Callable[[float], float], Callable
 
     def to_time(level: float) -> float:
         ratio = torch.tensor(math.exp(level), dtype=torch.float64)
-        return max(float(time_of_ratio(schedule, ratio)), schedule.earliest / 10)
+        return max(float(time_of_ratio(schedule, ratio)), schedule.earliest)
 
     return to_level, to_time
 

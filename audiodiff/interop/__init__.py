@@ -6,7 +6,10 @@ every parameter of our network which of theirs it is made of, so that nothing is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import pickle
+import re
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ Names = Mapping[str, tuple[str, ...]]
 """For each of our parameter names, the foreign ones it is made of, concatenated along their first axis."""
 
 _PARALLEL_PREFIX = "module."
+_LISTED = 6  # names in a message
 _HALVES = (torch.float16, torch.bfloat16)
 
 
@@ -35,15 +39,28 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of pickle protocols that torch knows too little of
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what a damaged or foreign file raises depends on the byte it breaks at
-        reason = str(error).strip().splitlines()
         raise InputError(
-            f"{path}: not a checkpoint of tensors and plain values ({reason[0] if reason else 'empty file'})"
+            f"{path}: not a checkpoint of tensors and plain values ({_reason(error)})"
         ) from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: got a {type(content).__name__}, expected a dictionary of tensors")
     return content
+
+
+def _reason(error: Exception) -> str:
+    """Returns why a file cannot be read, without torch's advice to run what is in it."""
+    refused = re.search(r"(?:GLOBAL|Unsupported (?:class|global:? GLOBAL)) ([\w.]+)", str(error))
+    if refused:
+        return f"it holds {refused[1]}, which would have to be run, and nothing in a checkpoint is run"
+    if isinstance(error, pickle.UnpicklingError):
+        return "it is damaged, or holds objects that would have to be run, and nothing in a checkpoint is run"
+    if isinstance(error, EOFError):
+        return "it is empty, or ends too soon"
+    text = " ".join(str(error).split())
+    return "it is damaged or cut short" if "zip archive" in text else f"{type(error).__name__}: {text[:200]}"
 
 
 def require_tensors(content: object, source: Path | str) -> dict[str, Tensor]:
@@ -71,15 +88,21 @@ def require_names(state: Mapping[str, Tensor], names: Names, source: Path | str)
     """Checks that the checkpoint holds every parameter that `names` needs and no other.
 
     Raises:
-        InputError: naming every parameter that is missing or not known.
+        InputError: naming the first parameters that are missing or not known, and how many there are.
     """
     needed = {key for keys in names.values() for key in keys}
     missing, unexpected = sorted(needed - state.keys()), sorted(state.keys() - needed)
     if missing or unexpected:
         raise InputError(
             f"{source}: the weights do not fit the architecture; "
-            f"missing: {', '.join(missing) or 'none'}; unexpected: {', '.join(unexpected) or 'none'}"
+            f"missing: {listed(missing)}; unexpected: {listed(unexpected)}"
         )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Returns the first names and how many more there are, for messages."""
+    more = f", and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more or "none"
 
 
 def concatenate(state: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]:
@@ -94,7 +117,7 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: Path
     """Copies weights into the network.
 
     Raises:
-        InputError: naming every parameter whose shape differs.
+        InputError: naming the first parameters whose shape differs, and how many there are.
     """
     own = network.state_dict()
     wrong = [
@@ -103,5 +126,5 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: Path
         if weights[key].shape != own[key].shape
     ]
     if wrong:
-        raise InputError(f"{source}: shapes that do not fit the architecture: {'; '.join(wrong)}")
+        raise InputError(f"{source}: shapes that do not fit the architecture: {listed(wrong)}")
     network.load_state_dict(dict(weights))

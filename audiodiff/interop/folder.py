@@ -15,20 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import audiodiff
-from audiodiff.audio.mel import LogMel
-from audiodiff.conditioning.conditioner import Unconditional
 from audiodiff.diffusion.denoiser import Denoiser
-from audiodiff.diffusion.parameterizations import epsilon, velocity
+from audiodiff.diffusion.parameterizations import epsilon, score, velocity
 from audiodiff.errors import InputError
 from audiodiff.files import writing_folder
 from audiodiff.instantiation import instantiate
 from audiodiff.interop import nodes, read_checkpoint
-from audiodiff.interop.nodes import Node
-from audiodiff.interop.projects import PROJECTS, Foreign, Options
+from audiodiff.interop.foreign import Foreign, Options
+from audiodiff.interop.projects import PROJECTS
 from audiodiff.interop.recognition import looks_like, tensors_of
 from audiodiff.model import FACTS, AudioDiffusion, build
 
-_PARAMETERIZATIONS = {"epsilon": epsilon, "velocity": velocity}
+_PARAMETERIZATIONS = {"epsilon": epsilon, "score": score, "velocity": velocity}
 NOTHING_SAID = Options()
 
 
@@ -38,12 +36,12 @@ class Imported:
 
     Attributes:
         folder: the model folder.
-        model: the model, in evaluation mode.
+        foreign: what was found.
         facts: what training.json says.
     """
 
     folder: Path
-    model: AudioDiffusion
+    foreign: Foreign
     facts: Mapping[str, Any]
 
 
@@ -71,28 +69,22 @@ def import_checkpoint(
     recipe = recipe_of(project, foreign)
     model = build(recipe).eval()
     model.denoiser.network.load_state_dict(foreign.network.state_dict())  # type: ignore[attr-defined]
-    if foreign.conditioner is not None:
-        model.conditioner.load_state_dict(foreign.conditioner.state_dict())  # type: ignore[attr-defined]
+    model.conditioner.load_state_dict(foreign.conditioner.state_dict())  # type: ignore[attr-defined]
     facts = _facts(project, path, len(tensors_of(content)), foreign)
     with writing_folder(place) as draft:
         model.write(draft, recipe, facts, card(foreign, facts))
         (draft / "experiment").mkdir()
         experiment = experiment_of(project, foreign, recipe)
         (draft / "experiment" / f"{project}.yaml").write_text(experiment, encoding="utf-8")
-    return Imported(place, model, facts)
+    return Imported(place, foreign, facts)
 
 
 def recipe_of(project: str, foreign: Foreign) -> dict[str, Any]:
     """Returns the recipe of the imported model, in the form that training saves."""
-    conditioner = (
-        nodes.target(Unconditional)
-        if foreign.conditioner is None
-        else nodes.mel_conditioner(foreign.conditioner)
-    )
     parameterization = nodes.function(_PARAMETERIZATIONS[foreign.prediction])
     model = nodes.target(AudioDiffusion) | {
         "representation": foreign.representation,
-        "conditioner": conditioner,
+        "conditioner": foreign.told,
         "denoiser": nodes.target(Denoiser)
         | {
             "network": foreign.plan,
@@ -101,7 +93,7 @@ def recipe_of(project: str, foreign: Foreign) -> dict[str, Any]:
             "noise_label": nodes.node_of(foreign.noise_label),
         },
     }
-    features = {} if foreign.conditioner is None else {"features": conditioner["log_mel"]}
+    features = {} if foreign.log_mel is None else {"features": nodes.node_of(foreign.log_mel)}
     return _plain(
         {
             "experiment": project,
@@ -111,13 +103,14 @@ def recipe_of(project: str, foreign: Foreign) -> dict[str, Any]:
                 "sample_rate": foreign.sample_rate,
                 "channels": foreign.channels,
                 "segment_seconds": round(foreign.training.segment_seconds, 5),
-                "labels": {},
+                "labels": foreign.labels,
             },
             **features,
-            "conditioner": conditioner,
+            "conditioner": foreign.told,
             "schedule": foreign.schedule,
             "model": model,
             "sampler": nodes.node_of(foreign.sampler),
+            "training": {"label_drop": 0.0},  # none of the projects drops a label
             "mel_iterations": 0,
             "guidance": 1.0,
             "guidance_rescale": 0.0,
@@ -136,16 +129,21 @@ def experiment_of(project: str, foreign: Foreign, recipe: Mapping[str, Any]) -> 
         "objective": foreign.training.objective,
         "times": foreign.training.times,
     }
-    # The corpus says its own rate: one that does not fit is refused where the model is built.
-    model = recipe["model"] | {
-        "representation": recipe["model"]["representation"] | {"sample_rate": "${data.sample_rate}"}
-    }
     own = {key: recipe[key] for key in ("features", "conditioner", "schedule", "sampler") if key in recipe}
+    if "log_mel" in own["conditioner"]:
+        own["conditioner"] = own["conditioner"] | {"log_mel": "${features}"}
+    model = recipe["model"]
     content = {
         "defaults": [{f"override /{group}": name} for group, name in groups.items()],
         "experiment": project,
         **own,
-        "model": model,
+        # The corpus says its own rate: one that does not fit is refused where the model is built.
+        "model": model
+        | {
+            "representation": model["representation"] | {"sample_rate": "${data.sample_rate}"},
+            "conditioner": "${conditioner}",
+            "denoiser": model["denoiser"] | {"schedule": "${schedule}"},
+        },
     }
     return (
         "# @package _global_\n# Training that goes on from this model:\n"
@@ -161,9 +159,9 @@ def card(foreign: Foreign, facts: Mapping[str, Any]) -> str:
         "SHA-256": facts["sha256"],
         "Licence of code and weights": foreign.licence,
         "Training data": "not said by the file",
-        "Audio": facts["audio"],
-        "Mel": facts["mel"],
-        "Sampler": facts["sampler"],
+        "Audio": f"{foreign.sample_rate} Hz, {foreign.channels} channel(s)",
+        "Mel": describe_mel(foreign),
+        "Sampler": describe_sampler(foreign),
         "Trained with": f"objective {foreign.training.objective}, times {foreign.training.times}",
         "Parameters": f"{facts['parameters'] / 1e6:.2f} M",
     }
@@ -179,9 +177,9 @@ def card(foreign: Foreign, facts: Mapping[str, Any]) -> str:
 
 def describe_mel(foreign: Foreign) -> str:
     """Returns the signal contract of the mel in one phrase."""
-    if foreign.conditioner is None:
-        return "none, the model hears nothing"
-    log_mel: LogMel = foreign.conditioner.log_mel
+    log_mel = foreign.log_mel
+    if log_mel is None:
+        return "none"
     top = log_mel.f_max or log_mel.sample_rate / 2
     return (
         f"{log_mel.n_mels} bands of {log_mel.f_min:g} to {top:g} Hz ({log_mel.mel_scale}), every {log_mel.hop_length} "
@@ -199,6 +197,7 @@ def describe_sampler(foreign: Foreign) -> str:
 
 
 def _facts(project: str, file: Path, tensors: int, foreign: Foreign) -> dict[str, Any]:
+    parameters = [*foreign.network.parameters(), *foreign.conditioner.parameters()]
     with file.open("rb") as stream:
         checksum = hashlib.file_digest(stream, "sha256").hexdigest()
     return {
@@ -208,12 +207,8 @@ def _facts(project: str, file: Path, tensors: int, foreign: Foreign) -> dict[str
         "sha256": checksum,
         "licence": foreign.licence,
         "tensors_in_file": tensors,
-        "tensors_taken": len(foreign.network.state_dict()),
-        "audio": f"{foreign.sample_rate} Hz, {foreign.channels} channel(s)",
-        "mel": describe_mel(foreign),
-        "hears_mel": foreign.conditioner is not None,
-        "sampler": describe_sampler(foreign),
-        "parameters": sum(parameter.numel() for parameter in foreign.network.parameters()),
+        "weights": len(parameters),
+        "parameters": sum(parameter.numel() for parameter in parameters),
         "unknown": list(foreign.unknown),
         "audiodiff": audiodiff.__version__,
     }
@@ -264,7 +259,11 @@ def _check_project(project: str, content: Mapping[str, Any], path: Path) -> None
     found = looks_like(content)
     if found and project not in found:
         other = found[0]
-        way = f"import it with `audiodiff import {other} {path}`" if other in PROJECTS else "it is not imported yet"
+        way = (
+            f"import it with `audiodiff import {other} {path}`"
+            if other in PROJECTS
+            else "it is not imported yet"
+        )
         raise InputError(f"{path}: looks like a checkpoint of {' or '.join(found)}, not of {project}; {way}")
 
 

@@ -15,11 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from audiodiff.audio.mel import LogMel
 from audiodiff.audio.wavelet import Wavelet
 from audiodiff.conditioning.prior import SubbandEnergyPrior
 from audiodiff.diffusion.schedules import linear, zero_terminal_snr
 from audiodiff.diffusion.times import FAST_SCHEDULES
+from audiodiff.errors import InputError
 from audiodiff.interop import read_checkpoint, require_tensors
 from audiodiff.interop.lmnt_descendants import load_network
 from audiodiff.interop.priorgrad import DEFAULT_PARAMS as PRIORGRAD_PARAMS
@@ -36,6 +40,7 @@ DEFAULT_PARAMS: Mapping[str, Any] = {
     "dilation_cycle_length": 7,
     "noise_schedule": tuple(zero_terminal_snr(linear(1e-4, 0.05, 50), remaining=1e-4).betas.tolist()),
 }
+_HAAR = {".dwt.h0": (1.0, 1.0), ".dwt.h1": (1.0, -1.0), ".idwt.g0": (1.0, 1.0), ".idwt.g1": (1.0, -1.0)}
 
 
 @dataclass(frozen=True)
@@ -100,10 +105,11 @@ def load(
 
     Raises:
         InputError: no checkpoint, parameters missing, unknown or of another shape, a network that hears the
-            energy beside the mel (condition_prior), or another number of bands or hop than the params say.
+            energy beside the mel (condition_prior), another wavelet than Haar, or another number of bands or hop
+            than the params say.
     """
     content = read_checkpoint(path)
-    state = require_tensors(content.get("model", content), path)
+    state = without_filters(require_tensors(content.get("model", content), path), path)
     merged = {**DEFAULT_PARAMS, **content.get("params", {}), **(params or {})}
     network = load_network(state, int(merged["dilation_cycle_length"]), path, FrequencyAware())
     log_mel = mel_of(merged)
@@ -115,3 +121,18 @@ def load(
         log_mel=log_mel,
         energies=energies_of(merged, log_mel, stats),
     )
+
+
+def without_filters(state: Mapping[str, Tensor], source: Path | str) -> dict[str, Tensor]:
+    """Returns the state without the filters of the layers' wavelet transforms, which the project saves.
+
+    Raises:
+        InputError: they are not those of Haar.
+    """
+    for key, value in state.items():
+        taps = next((taps for name, taps in _HAAR.items() if key.endswith(name)), None)
+        if taps is not None and not (
+            value.numel() == 2 and torch.allclose(value.flatten(), torch.tensor(taps) / 2**0.5, atol=1e-3)
+        ):
+            raise InputError(f"{source}: {key} is {value.flatten().tolist()}, expected the filter of Haar")
+    return {key: value for key, value in state.items() if not key.endswith(tuple(_HAAR))}

@@ -1,9 +1,10 @@
 """Grad-TTS (github.com/huawei-noah/Speech-Backbones, Grad-TTS, MIT) as a model of this library, or its decoder alone.
 
-The project's checkpoint is the state dict of text encoder (see `gradtts_text`), speaker table and decoder. The decoder predicts the score of x_t, whose noise is centred on the mean that the text predicts:
+The project's checkpoint is the state dict of text encoder (see `gradtts_text`), speaker table and decoder. The
+decoder predicts the score of x_t, whose noise is centred on the mean that the text predicts:
 x_t = a x_0 + (1 - a) mu + sqrt(1 - a^2) eps, a = exp(-1/2 int_0^t beta), beta linear from 0.05 to 20 (Popov et
-al. 2021, eq. 9 and 12). Synthesis starts at mu + eps / temperature and takes Euler steps with the rates in the
-middle of each of N equal intervals. Mels are HiFi-GAN's, as they are: not normalised.
+al. 2021, eq. 9 and 12). Synthesis starts at mu + eps / temperature and takes Euler steps with the rates in the middle
+of each of N equal intervals. Mels are HiFi-GAN's, as they are: not normalised.
 """
 
 from __future__ import annotations
@@ -108,8 +109,9 @@ def load(
     encoder = read_encoder(text, merged, path)
     network = network_node(estimator, merged, counts_padding)
     model = build(recipe_of(decoder, encoder_node(text, merged), network))
-    model.denoiser.network.load_state_dict(decoder.network.state_dict())
-    for part in model.conditioner.modules():
+    for part in model.modules():
+        if isinstance(part, MelUNet):
+            part.load_state_dict(decoder.network.state_dict())
         if isinstance(part, TextEncoder):
             part.load_state_dict(encoder.state_dict())
         if isinstance(part, Labels) and decoder.speakers is not None:

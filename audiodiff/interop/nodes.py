@@ -11,10 +11,11 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from audiodiff.conditioning.mel import Mel
 from audiodiff.conditioning.prior import MelEnergyPrior
-from audiodiff.diffusion.schedules import linear
+from audiodiff.diffusion.schedules import BetaTable, linear
 from audiodiff.networks.unet1d import UNet1d
 from audiodiff.networks.wavegrad import WaveGrad
 from audiodiff.networks.wavenet import WaveNet
@@ -78,8 +79,6 @@ def unet1d(plan: Any) -> Node:
 
 def schedule(betas: Sequence[float]) -> Node:
     """Returns the node of a table of betas: the two ends and the number of rows, if they lie evenly between."""
-    from audiodiff.diffusion.schedules import BetaTable
-
     table = torch.tensor(betas, dtype=torch.float64)
     if len(betas) > 1 and betas[0] < betas[-1]:
         even = linear(betas[0], betas[-1], len(betas)).betas
@@ -88,15 +87,15 @@ def schedule(betas: Sequence[float]) -> Node:
     return target(BetaTable, betas=tuple(betas))
 
 
-def mel_conditioner(conditioner: Mel) -> Node:
-    """Returns the node of a conditioner that hears a mel; its statistics are saved with the weights."""
-    if not isinstance(conditioner, MelEnergyPrior):
-        return target(Mel, log_mel=conditioner.log_mel)
-    return target(
-        type(conditioner),
-        log_mel=conditioner.log_mel,
-        energy_max=conditioner.energy_max,
-        std_min=conditioner.std_min,
-        hop_length=conditioner.hop_length,
-        window=conditioner.hop_length * conditioner.overlap,
-    )
+def conditioner(part: nn.Module) -> Node:
+    """Returns the node of a conditioner that hears a mel or nothing; its statistics are saved with the weights."""
+    if isinstance(part, MelEnergyPrior):
+        return target(
+            type(part),
+            log_mel=part.log_mel,
+            energy_max=part.energy_max,
+            std_min=part.std_min,
+            hop_length=part.hop_length,
+            window=part.hop_length * part.overlap,
+        )
+    return target(type(part), log_mel=part.log_mel) if isinstance(part, Mel) else target(type(part))

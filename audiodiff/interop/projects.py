@@ -7,16 +7,18 @@ the sampler and the training of the project, from which `folder` writes an ordin
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch import nn
 
 from audiodiff.audio.mel import LogMel
+from audiodiff.audio.mel_representation import MelRepresentation
 from audiodiff.audio.representation import Waveform
 from audiodiff.audio.wavelet import Wavelet
+from audiodiff.conditioning.conditioner import Unconditional
 from audiodiff.conditioning.mel import Mel
 from audiodiff.diffusion.constraints import Clip
 from audiodiff.diffusion.continuous import Cosine
@@ -24,10 +26,12 @@ from audiodiff.diffusion.denoiser import Alpha, NoiseLabel, StepIndex, Time
 from audiodiff.diffusion.samplers import DDIM, Ancestral, Sampler
 from audiodiff.diffusion.times import BetaGrid, TableGrid, TimesGrid
 from audiodiff.errors import InputError
+from audiodiff.instantiation import instantiate
 from audiodiff.interop import (
     amphion_diffwave,
     dance_diffusion,
     fregrad,
+    gradtts,
     ivanvovk_wavegrad,
     lmnt_diffwave,
     lmnt_wavegrad,
@@ -36,100 +40,15 @@ from audiodiff.interop import (
     priorgrad,
     speechbrain_diffwave,
 )
+from audiodiff.interop.foreign import Foreign, Options, Project, Training
 from audiodiff.interop.nodes import Node
 
-_VOCODER_FRAMES, _WAVEGRAD_FRAMES = 62, 24  # mel frames of a training segment in DiffWave's and WaveGrad's code
+_VOCODER_FRAMES, _WAVEGRAD_FRAMES = (
+    62,
+    24,
+)  # mel frames of a training segment in DiffWave's and WaveGrad's code
+_GRADTTS_SECONDS = 2.0  # of mel, of which Grad-TTS trains its decoder at a time
 _LABELS: Mapping[str, NoiseLabel] = {"StepIndex": StepIndex(), "Alpha": Alpha(), "Time": Time()}
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a user says of a checkpoint beside its file; None where nothing is said.
-
-    Attributes:
-        config: the project's configuration, JSON or YAML.
-        schedule: a file of betas for sampling.
-        stats: the project's folder `stats_priorgrad`.
-        sample_rate: Hz.
-        sample_size: samples of a training segment.
-        corrected: whether the code that trained it adds the step embedding out of place.
-    """
-
-    config: Path | None = None
-    schedule: Path | None = None
-    stats: Path | None = None
-    sample_rate: int | None = None
-    sample_size: int | None = None
-    corrected: bool | None = None
-
-    def given(self) -> tuple[str, ...]:
-        """Returns the names of the options that say something."""
-        return tuple(field.name for field in fields(self) if getattr(self, field.name) is not None)
-
-
-@dataclass(frozen=True)
-class Training:
-    """How the project trains, as names of recipe groups, and the length of its training segments.
-
-    Attributes:
-        objective: of recipes/objective.
-        times: of recipes/times.
-        segment_seconds: length of a training segment.
-    """
-
-    objective: str
-    times: str
-    segment_seconds: float
-
-
-@dataclass(frozen=True)
-class Foreign:
-    """A foreign model: the nodes of its recipe, and the network whose weights are taken.
-
-    Attributes:
-        network: its weights, under this library's names.
-        plan: the network's node.
-        representation: node of what is diffused.
-        conditioner: the conditioner with its statistics; None for a model that hears nothing.
-        sample_rate: Hz.
-        channels: of the audio.
-        schedule: node of the training schedule.
-        prediction: of recipes/prediction, what the network predicts.
-        noise_label: what the network is told of t.
-        sampler: the project's own.
-        training: how the project trains.
-        licence: of code and weights.
-        unknown: what the file does not say and was assumed, one phrase each.
-    """
-
-    network: nn.Module
-    plan: Node
-    representation: Node
-    conditioner: Mel | None
-    sample_rate: int
-    channels: int
-    schedule: Node
-    prediction: str
-    noise_label: NoiseLabel
-    sampler: Sampler
-    training: Training
-    licence: str
-    unknown: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Project:
-    """A project whose checkpoints are imported.
-
-    Attributes:
-        source: where its code is.
-        options: the fields of Options that its importer reads.
-        read: reads a checkpoint.
-    """
-
-    source: str
-    options: tuple[str, ...]
-    read: Callable[[Path, Options], Foreign]
 
 
 class TableModel(Protocol):
@@ -182,7 +101,7 @@ def values_of(path: Path | None) -> dict[str, Any] | None:
 def _table_model(
     imported: TableModel,
     plan: Node,
-    conditioner: Mel | None,
+    conditioner: nn.Module,
     sampler: Sampler,
     training: Training,
     unknown: tuple[str, ...],
@@ -194,6 +113,8 @@ def _table_model(
         plan=plan,
         representation=nodes.target(Waveform, sample_rate=imported.sample_rate, channels=1),
         conditioner=conditioner,
+        told=nodes.conditioner(conditioner),
+        log_mel=conditioner.log_mel if isinstance(conditioner, Mel) else None,
         sample_rate=imported.sample_rate,
         channels=1,
         schedule=nodes.schedule(imported.betas),
@@ -222,7 +143,7 @@ def _lmnt_diffwave(file: Path, options: Options) -> Foreign:
     return _table_model(
         imported,
         nodes.wavenet(imported.network),
-        None if log_mel is None else Mel(log_mel),
+        Unconditional() if log_mel is None else Mel(log_mel),
         _clamped(imported.fast_betas, imported.clip),
         Training("l1", "rows", seconds if log_mel is None else _seconds(_VOCODER_FRAMES, log_mel)),
         _without_params(file, options),
@@ -276,7 +197,7 @@ def _philsyn_diffwave(file: Path, options: Options) -> Foreign:
     return _table_model(
         imported,
         nodes.wavenet(imported.network),
-        None if log_mel is None else Mel(log_mel),
+        Unconditional() if log_mel is None else Mel(log_mel),
         Sampler(Ancestral(), TableGrid()),
         Training("mse", "rows", imported.segment_length / imported.sample_rate),
         assumed if options.corrected is None else (),
@@ -296,8 +217,6 @@ def _priorgrad(file: Path, options: Options) -> Foreign:
 
 
 def _fregrad(file: Path, options: Options) -> Foreign:
-    from dataclasses import replace
-
     imported = fregrad.load(file, options.stats, values_of(options.config))
     model = _table_model(
         imported,
@@ -312,11 +231,11 @@ def _fregrad(file: Path, options: Options) -> Foreign:
 
 def _speechbrain_diffwave(file: Path, options: Options) -> Foreign:
     imported = speechbrain_diffwave.load(file, values_of(options.config))
-    log_mel = imported.mel()
+    log_mel = imported.log_mel
     return _table_model(
         imported,
         nodes.wavenet(imported.network),
-        None if log_mel is None else Mel(log_mel),
+        Unconditional() if log_mel is None else Mel(log_mel),
         _clamped(imported.fast_betas, imported.clip),
         Training("l1", "rows", 1.0 if log_mel is None else _seconds(_VOCODER_FRAMES, log_mel)),
         _without_config(options),
@@ -343,7 +262,9 @@ def _dance_diffusion(file: Path, options: Options) -> Foreign:
         network=imported.network,
         plan=nodes.unet1d(imported.plan),
         representation=nodes.target(Waveform, sample_rate=imported.sample_rate, channels=channels),
-        conditioner=None,
+        conditioner=Unconditional(),
+        told=nodes.target(Unconditional),
+        log_mel=None,
         sample_rate=imported.sample_rate,
         channels=channels,
         schedule=nodes.target(Cosine),
@@ -356,6 +277,33 @@ def _dance_diffusion(file: Path, options: Options) -> Foreign:
     )
 
 
+def _gradtts(file: Path, options: Options) -> Foreign:
+    model = gradtts.load(file, values_of(options.config))
+    recipe, parts = model.recipe, model.recipe["model"]
+    network, conditioner, representation = model.denoiser.network, model.conditioner, model.representation
+    assert isinstance(network, nn.Module)
+    assert isinstance(conditioner, nn.Module)
+    assert isinstance(representation, MelRepresentation)
+    return Foreign(
+        network=network,
+        plan=parts["denoiser"]["network"],
+        representation=parts["representation"],
+        conditioner=conditioner,
+        told=parts["conditioner"],
+        log_mel=representation.log_mel,
+        sample_rate=model.sample_rate,
+        channels=representation.channels,
+        schedule=parts["denoiser"]["schedule"],
+        prediction="score",
+        noise_label=Time(),
+        sampler=instantiate(recipe["sampler"]),
+        training=Training("mse", "uniform", _GRADTTS_SECONDS),
+        licence=gradtts.LICENCE,
+        unknown=_without_config(options),
+        labels=model.labels,
+    )
+
+
 def _params(options: Options) -> dict[str, Any]:
     """Returns lmnt's params as the user gives them."""
     rate = {} if options.sample_rate is None else {"sample_rate": options.sample_rate}
@@ -365,7 +313,9 @@ def _params(options: Options) -> dict[str, Any]:
 def _without_params(file: Path, options: Options) -> tuple[str, ...]:
     if options.config is not None or file.suffix != ".safetensors":
         return ()
-    return ("params: a file of weights alone has none, the project's defaults are taken; --config gives others",)
+    return (
+        "params: a file of weights alone has none, the project's defaults are taken; --config gives others",
+    )
 
 
 def _without_config(options: Options) -> tuple[str, ...]:
@@ -381,22 +331,23 @@ def _without_stats(options: Options) -> tuple[str, ...]:
 
 
 PROJECTS: Mapping[str, Project] = {
-    "lmnt_diffwave": Project(
-        "github.com/lmnt-com/diffwave", ("config", "sample_rate"), _lmnt_diffwave
-    ),
+    "lmnt_diffwave": Project("github.com/lmnt-com/diffwave", ("config", "sample_rate"), _lmnt_diffwave),
     "lmnt_wavegrad": Project(
         "github.com/lmnt-com/wavegrad", ("config", "schedule", "sample_rate"), _lmnt_wavegrad
     ),
     "philsyn_diffwave": Project(
-        "github.com/philsyn/DiffWave-Vocoder and DiffWave-unconditional", ("config", "corrected"), _philsyn_diffwave
+        "github.com/philsyn/DiffWave-Vocoder and DiffWave-unconditional",
+        ("config", "corrected"),
+        _philsyn_diffwave,
     ),
-    "ivanvovk_wavegrad": Project(
-        "github.com/ivanvovk/WaveGrad", ("config", "schedule"), _ivanvovk_wavegrad
+    "ivanvovk_wavegrad": Project("github.com/ivanvovk/WaveGrad", ("config", "schedule"), _ivanvovk_wavegrad),
+    "priorgrad": Project(
+        "github.com/microsoft/NeuralSpeech, PriorGrad-vocoder", ("config", "stats"), _priorgrad
     ),
-    "priorgrad": Project("github.com/microsoft/NeuralSpeech, PriorGrad-vocoder", ("config", "stats"), _priorgrad),
     "fregrad": Project("github.com/kaistmm/fregrad", ("config", "stats"), _fregrad),
     "speechbrain_diffwave": Project("github.com/speechbrain/speechbrain", ("config",), _speechbrain_diffwave),
     "amphion_diffwave": Project("github.com/open-mmlab/Amphion", ("config",), _amphion_diffwave),
+    "gradtts": Project("github.com/huawei-noah/Speech-Backbones, Grad-TTS", ("config",), _gradtts),
     "dance_diffusion": Project(
         "github.com/Harmonai-org/sample-generator", ("sample_rate", "sample_size"), _dance_diffusion
     ),

@@ -2,7 +2,7 @@
 
 Noise stands on the left and the signal on the right in all rows, so the forward process reads to the left, the
 reverse trajectory to the right, and a column compares what training showed the network with what synthesis
-gave it at the same level. All waveforms share one height, all spectrograms one colour scale.
+gave it at the same level. All spectrograms share one colour scale; each waveform tells its peak.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def draw_trace(
     rows = [
         ([_mono(c.forward) for c in columns], [_level_text(c) for c in columns]),
         ([_mono(c.state) for c in columns], [_step_text(c, steps) for c in columns]),
-        ([_mono(c.estimate) for c in columns if c.estimate is not None], [""] * len(columns)),
+        ([_mono(c.estimate) for c in columns if c.estimate is not None], [_estimate_text(c) for c in columns]),
     ]
     headings = (
         f"Forward process, to the left: noise is added to {forward}, $x_t = \\alpha_t x_0 + \\sigma_t \\epsilon$",
@@ -106,19 +106,17 @@ def draw_trace(
 
 @dataclass(frozen=True)
 class _Scale:
-    """What all panels share: seconds, height of waveforms, loudest level."""
+    """What all panels share: seconds and the loudest level."""
 
     sample_rate: int
     seconds: float
-    peak: float
     loudest: float
 
     @classmethod
     def of(cls, waveforms: Sequence[np.ndarray], sample_rate: int) -> _Scale:
         loudest = max(float(levels(waveform, sample_rate).max()) for waveform in waveforms)
-        peak = max(float(np.abs(waveform).max()) for waveform in waveforms)
         seconds = max(waveform.size for waveform in waveforms) / sample_rate
-        return cls(sample_rate, seconds, max(peak, 1e-6) * 1.05, loudest)
+        return cls(sample_rate, seconds, loudest)
 
 
 def _draw_row(
@@ -129,7 +127,7 @@ def _draw_row(
     axes = part.subplots(2, len(titles), squeeze=False, height_ratios=[1, 2])
     for number, (waveform, title) in enumerate(zip(waveforms, titles, strict=False)):
         top, bottom = axes[:, number]
-        draw_waveform(top, waveform, scale.sample_rate, scale.peak)
+        draw_waveform(top, waveform, scale.sample_rate)
         image = draw_levels(bottom, levels(waveform, scale.sample_rate), scale.sample_rate, scale.loudest)
         top.set_title(title, fontsize=8)
         bottom.tick_params(labelsize=6, labelleft=number == 0)
@@ -191,3 +189,7 @@ def _step_text(column: Column, steps: int) -> str:
     if column.estimate is None:
         return f"result, after {steps} steps"
     return "start" if column.step == 0 else f"after {column.step} of {steps} steps"
+
+
+def _estimate_text(column: Column) -> str:
+    return f"at t = {column.t:.3g}"

@@ -19,6 +19,18 @@ from audiodiff.files import writing_folder
 from audiodiff.model import AudioDiffusion
 
 _STATE = Path("training") / "state.pt"
+# What must not change on resuming. The model that a run was initialised from is in its weights by then.
+_SAME_RUN = ("model", "features", "data", "objective", "times", "optimizer", "lora")
+_SAME_TRAINING = (
+    "batch_size",
+    "accumulate",
+    "clip_norm",
+    "ema_decay",
+    "label_drop",
+    "freeze",
+    "precision",
+    "seed",
+)
 
 
 def save(
@@ -66,6 +78,27 @@ def read_state(folder: Path) -> dict[str, Any]:
             f"{folder / _STATE}: cannot be read ({str(error).splitlines()[0]}); "
             "remove this checkpoint folder to resume from the one before"
         ) from error
+
+
+def check_same(run: Path, saved: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
+    """Refuses to go on with a run under a recipe that would have made another one.
+
+    Args:
+        run: its folder.
+        saved: the recipe of its checkpoint.
+        recipe: the one asked for.
+
+    Raises:
+        InputError: naming what differs.
+    """
+    changed = [key for key in _SAME_RUN if saved.get(key) != recipe.get(key)]
+    before, after = saved["training"], recipe["training"]
+    changed += [f"training.{key}" for key in _SAME_TRAINING if before.get(key) != after[key]]
+    if changed:
+        raise InputError(
+            f"{run} holds a run with another {', '.join(changed)}; give a new folder with out=..., "
+            "or remove it to start again"
+        )
 
 
 def prune(run: Path, keep: int) -> None:

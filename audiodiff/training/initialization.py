@@ -25,7 +25,7 @@ from audiodiff.errors import InputError
 from audiodiff.model import WEIGHTS, AudioDiffusion, find_model, load
 
 _NETWORK = "denoiser.network."
-_LEAST_SHARE = 0.5  # of the network's numbers; a network of another size has a few small layers in common
+_LEAST_SHARE = 0.5  # of the network's weights; one of another size has its embedding and a few biases in common
 _LOUDER = 1.5  # from here on the scale of the new audio is worth a word
 # Settings of a network that change neither what it computes nor, beyond what is named anyway, its weights.
 _UNTOLD = ("_target_", "checkpointing", "local_features", "vector_features")
@@ -262,9 +262,9 @@ def _check_network(
 ) -> None:
     """Refuses a source whose network is another one, or so unlike in size that next to nothing is taken."""
     ours, theirs = type(model.denoiser.network).__name__, type(source.denoiser.network).__name__
-    own = {name: weight.numel() for name, weight in model.named_parameters() if name.startswith(_NETWORK)}
+    own = {name for name, _ in model.named_parameters() if name.startswith(_NETWORK)}
     taken = [name for name in same if name in own]
-    if ours == theirs and sum(own[name] for name in taken) >= _LEAST_SHARE * sum(own.values()):
+    if ours == theirs and len(taken) >= _LEAST_SHARE * len(own):
         return
     recipe, size = source.recipe.get("experiment", "its own"), source.recipe.get("size")
     reason = (
@@ -287,8 +287,8 @@ def _notes(model: AudioDiffusion, source: AudioDiffusion) -> tuple[str, ...]:
     levels = [(part.schedule.alpha(t), part.schedule.sigma(t)) for part in (ours, theirs)]
     if not all(torch.allclose(one, other) for one, other in zip(*levels, strict=True)):
         notes.append("the noise schedule is another one")
-    coefficients = [torch.stack(part.parameterization(*levels[0])) for part in (ours, theirs)]
-    if not torch.allclose(*coefficients):
+    asked, learned = (torch.stack(part.parameterization(*levels[0])) for part in (ours, theirs))
+    if not torch.allclose(asked, learned):
         notes.append("the network has to predict something else than it learned to")
     if type(ours.noise_label) is not type(theirs.noise_label):
         notes.append("the noise level is told in another way")

@@ -29,26 +29,18 @@ from audiodiff.diffusion.times import TimeDensity
 from audiodiff.errors import InputError
 from audiodiff.model import FACTS, AudioDiffusion, build, instantiate, load
 from audiodiff.training import checkpoint, draws, statistics
+from audiodiff.training.adapter import save_adapter
 from audiodiff.training.ema import averaged
-from audiodiff.training.initialization import freeze, initialize
 from audiodiff.training.interruption import StopRequest
 from audiodiff.training.logging import ProgressBar, RunLog
+from audiodiff.training.lora import low_rank, merged, trained_weights
 from audiodiff.training.optimization import build_optimizer, learning_rate_factor
 from audiodiff.training.receptive_field import short_sighted
 from audiodiff.training.record import model_card, run_facts
+from audiodiff.training.start import start
+from audiodiff.training.teacher import Teacher
 from audiodiff.types import Batch
 
-_SAME_RUN = ("model", "features", "data", "objective", "times", "optimizer")  # must not change on resuming
-_SAME_TRAINING = (
-    "batch_size",
-    "accumulate",
-    "clip_norm",
-    "ema_decay",
-    "label_drop",
-    "freeze",
-    "precision",
-    "seed",
-)
 _LOGGED_ITEMS = 4
 
 
@@ -101,10 +93,16 @@ class Run:
 
     @property
     def averaged_model(self) -> AudioDiffusion:
-        """The model with its averaged weights, the one that is saved."""
+        """The model with its averaged weights, the one that is validated."""
         model = self.average.module
         assert isinstance(model, AudioDiffusion)
         return model
+
+    @property
+    def finished_model(self) -> AudioDiffusion:
+        """The averaged model as it is saved: an ordinary one, adapters added to the weights."""
+        node = self.recipe["lora"]
+        return self.averaged_model if node is None else merged(self.averaged_model, low_rank(node))
 
 
 def train(recipe: dict[str, Any], data_dir: Path, folder: Path, command: str, console: Console) -> Path:
@@ -153,10 +151,7 @@ def train(recipe: dict[str, Any], data_dir: Path, folder: Path, command: str, co
             f"interrupted at update {run.update}, which is saved in {folder}; the same command goes on from there"
         )
     if main:
-        model_texts = texts(run)
-        run.averaged_model.save(
-            folder / "model", model_texts["recipe"], model_texts["facts"], model_texts["card"]
-        )
+        save_model(run)
     run.accelerator.wait_for_everyone()
     return folder / "model"
 
@@ -173,20 +168,22 @@ def open_run(recipe: dict[str, Any], data_dir: Path, folder: Path, command: str,
         model = build(recipe)
     train_set, dev_set = (open_split(recipe, data_dir, split) for split in ("train", "dev"))
     statistics.apply(model, training_statistics(recipe, model, train_set, folder, console))
-    if recipe["init"] is not None and checkpoint.newest(folder) is None:
-        console.print(initialize(model, recipe["init"]).describe(recipe["init"]), soft_wrap=True)
-    freeze(model, settings["freeze"])
+    resumed = checkpoint.newest(folder) is not None
+    started = start(model, recipe, resumed, console)
     warning = short_sighted(model, segment_length(recipe))
     if warning is not None and accelerator.is_main_process:
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     average = averaged(model.to(accelerator.device), settings["ema_decay"])
     step = TrainingStep(model, instantiate(recipe["objective"]))
+    teacher = getattr(step.objective, "teacher", None)
+    if isinstance(teacher, Teacher) and not resumed:
+        teacher.check(model)
     optimizer = build_optimizer(recipe["optimizer"], model, accelerator.device)
     lr_schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate_factor(settings))
     step, optimizer = accelerator.prepare(step, optimizer)
     hours = total_seconds(train_set.cuts) / 3600
     facts = run_facts(recipe, command, hours, accelerator) | {
-        "parameters": parameter_count(model),
+        **started,
         "median_seconds": round(float(np.median(train_set.lengths)) / recipe["data"]["sample_rate"], 3),
     }
     density = instantiate(recipe["times"])
@@ -338,10 +335,19 @@ def log_samples(run: Run, log: RunLog) -> None:
     log.audio(waveforms, batch.ids, model.sample_rate, run.update)
 
 
+def save_model(run: Run) -> None:
+    """Saves the finished model, and apart from it the adapter if it was trained through one."""
+    written = texts(run)
+    run.finished_model.save(run.folder / "model", written["recipe"], written["facts"], written["card"])
+    if run.recipe["lora"] is not None:
+        save_adapter(run.folder / "adapter", run.averaged_model, written["recipe"], written["facts"])
+
+
 def texts(run: Run) -> dict[str, Any]:
     """Returns what is written beside the weights."""
     facts = run.facts | {"updates": run.update, "train_seconds": round(run.seconds, 1)}
-    return {"recipe": run.recipe, "facts": facts, "card": model_card(run.recipe, facts, run.model.labels)}
+    recipe = run.recipe | {"init": None}  # a path of this machine; the facts name the model
+    return {"recipe": recipe, "facts": facts, "card": model_card(recipe, facts, run.model.labels)}
 
 
 def save_checkpoint(run: Run) -> None:
@@ -356,7 +362,9 @@ def save_checkpoint(run: Run) -> None:
             "update": run.update,
             "seconds": run.seconds,
         }
-        checkpoint.save(run.folder, run.update, run.averaged_model, state, texts(run))
+        if run.recipe["lora"] is not None:  # the merged weights in the folder do not tell A from B
+            state["averaged"] = trained_weights(run.averaged_model)
+        checkpoint.save(run.folder, run.update, run.finished_model, state, texts(run))
         checkpoint.prune(run.folder, run.settings["keep_checkpoints"])
     run.accelerator.wait_for_everyone()
 
@@ -371,14 +379,7 @@ def resume(run: Run) -> None:
     if newest is None:
         return
     saved = load(newest)
-    changed = [key for key in _SAME_RUN if saved.recipe.get(key) != run.recipe.get(key)]
-    before = saved.recipe["training"]
-    changed += [f"training.{key}" for key in _SAME_TRAINING if before.get(key) != run.settings[key]]
-    if changed:
-        raise InputError(
-            f"{run.folder} holds a run with another {', '.join(changed)}; give a new folder with out=..., "
-            "or remove it to start again"
-        )
+    checkpoint.check_same(run.folder, saved.recipe, run.recipe)
     state = checkpoint.read_state(newest)
     if state["update"] > run.settings["updates"]:
         raise InputError(
@@ -386,15 +387,11 @@ def resume(run: Run) -> None:
             "give a new folder with out=..., or remove it to start again"
         )
     facts = json.loads((newest / FACTS).read_text(encoding="utf-8"))
-    run.facts |= {key: facts[key] for key in ("validation_loss",) if key in facts}
+    run.facts |= {key: facts[key] for key in ("validation_loss", "init", "init_sha256") if key in facts}
     run.model.load_state_dict(state["raw"])
-    run.average.module.load_state_dict(saved.state_dict())
+    averaged_weights = state["raw"] | state["averaged"] if "averaged" in state else saved.state_dict()
+    run.average.module.load_state_dict(averaged_weights)
     run.average.n_averaged.fill_(state["averaged_updates"])
     run.optimizer.load_state_dict(state["optimizer"])
     run.lr_schedule.load_state_dict(state["lr_schedule"])
     run.update, run.seconds = state["update"], state["seconds"]
-
-
-def parameter_count(model: nn.Module) -> int:
-    """Returns the number of trained numbers."""
-    return sum(parameter.numel() for parameter in model.parameters())

@@ -69,6 +69,7 @@ def model_card(
         "Licence of the data": data["licence"],
         "Audio": f"{data['sample_rate']} Hz, {data['channels']} channel(s)",
         "Parameters": f"{facts['parameters'] / 1e6:.2f} M",
+        **_ancestry(facts),
         "Updates": f"{facts['updates']} of batch {recipe['training']['batch_size']}",
         "Training time": f"{facts['train_seconds'] / 3600:.2f} h on {facts['hardware']}",
         "Validation loss": facts.get("validation_loss", "not recorded"),
@@ -83,3 +84,12 @@ def model_card(
         + (f"\nLabels:{labels}\n" if labels else "")
         + "\nLoad it with `audiodiff.load(folder)`.\n"
     )
+
+
+def _ancestry(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the card's row about the model that training started from, if it did."""
+    if "init" not in facts:
+        return {}
+    merged = f", adapter counted {facts['adapter_scale']:g} times" if "adapter_scale" in facts else ""
+    trained = f"{facts['trained_parameters'] / 1e6:.3g} M of the parameters trained{merged}"
+    return {"Fine-tuned from": f"{facts['init']} (SHA-256 {facts['init_sha256'][:16]}), {trained}"}

@@ -1,4 +1,8 @@
-"""The teacher of a distillation: a saved model, guided as it samples, that is never trained."""
+"""The teacher of a distillation: a saved model, guided as it samples, that is never trained.
+
+It looks at the student's x under the student's condition, so it must agree with the student about both: the same
+statistics and the same conditioner, which the student therefore takes over and keeps (`init`, `training.freeze`).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from audiodiff.diffusion.denoiser import Denoise
 from audiodiff.diffusion.guidance import Guidance, guided
 from audiodiff.diffusion.schedules import NoiseSchedule
 from audiodiff.errors import InputError
-from audiodiff.model import load
+from audiodiff.model import AudioDiffusion, load
 from audiodiff.types import Batch, Condition
 
 
@@ -46,6 +50,32 @@ class Teacher:
     def schedule(self) -> NoiseSchedule:
         """The teacher's schedule."""
         return self.model.denoiser.schedule
+
+    def check(self, student: AudioDiffusion) -> None:
+        """Refuses a student whose x or condition would mean something else to the teacher.
+
+        Raises:
+            InputError: statistics or conditioner weights that are not the teacher's, or a conditioner in training.
+        """
+        for part in ("representation", "conditioner"):
+            ours, theirs = (getattr(model, part).state_dict() for model in (student, self.model))
+            differing = sorted(ours.keys() ^ theirs.keys())
+            differing += [
+                name
+                for name in ours
+                if name in theirs and not torch.equal(ours[name].cpu(), theirs[name].cpu())
+            ]
+            if differing:
+                raise InputError(
+                    f"teacher: its {part} is not the student's ({', '.join(differing[:4])}), so it would misunderstand "
+                    "what the student shows it; start the student from the teacher with init=FOLDER"
+                )
+        trained = [name for name, weight in student.conditioner.named_parameters() if weight.requires_grad]  # type: ignore[attr-defined]
+        if trained:
+            raise InputError(
+                f"teacher: the student's conditioner is trained ({trained[0]}) and would grow away from the teacher's; "
+                "keep it with training.freeze=[conditioner]"
+            )
 
     def bind(self, condition: Condition) -> Denoise:
         """Returns (x, t) -> clean, guided; the model follows x to its device."""

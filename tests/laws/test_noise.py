@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -47,13 +48,66 @@ def test_noise_is_the_same_in_any_batch_length_and_chunk(channels: int) -> None:
         assert torch.equal(chunk, whole[..., frame:])
 
 
+@pytest.mark.parametrize("draw", [0, 1, 7])
+def test_every_draw_of_a_step_is_the_same_in_any_batch_length_and_chunk(draw: int) -> None:
+    whole = KeyedNoise(11, [4, 0])(2, (2, 3, 40), CPU, draw)
+    assert torch.equal(KeyedNoise(11, [0])(2, (1, 3, 40), CPU, draw)[0], whole[1])
+    assert torch.equal(KeyedNoise(11, [4, 0])(2, (2, 3, 13), CPU, draw), whole[..., :13])
+    assert torch.equal(KeyedNoise(11, [4, 0], frame=13)(2, (2, 3, 27), CPU, draw), whole[..., 13:])
+
+
+def philox(seed: int, item: int, step: int, draw: int, count: int) -> np.ndarray:
+    """Box-Muller on the words of numpy's own Philox generator, pair by pair."""
+    generator = np.random.Philox(
+        key=np.array([seed, item], dtype=np.uint64), counter=np.array([0, step, draw, 0], dtype=np.uint64)
+    )
+    numbers: list[float] = []
+    for word in generator.random_raw((count + 1) // 2).tolist():
+        radius = math.sqrt(-2 * math.log(((word >> 32) + 0.5) / 2**32))
+        angle = 2 * math.pi * (word & 0xFFFFFFFF) / 2**32
+        numbers += [radius * math.cos(angle), radius * math.sin(angle)]
+    return np.array(numbers[:count])
+
+
+@given(*(st.integers(0, 2**64 - 1) for _ in range(2)), st.integers(0, 2**40), st.integers(0, 100))
+@settings(max_examples=50, deadline=None)
+def test_noise_is_box_muller_of_numpys_philox(seed: int, item: int, step: int, draw: int) -> None:
+    expected = philox(seed, item, step, draw, 23)
+    np.testing.assert_allclose(
+        keyed_normal((seed, item), step, 0, 23, draw), expected, rtol=1e-13, atol=1e-15
+    )
+
+
+# The first five numbers of (seed, item, step, draw), from numpy's Philox with the counter (0, step, draw, 0).
+GOLDEN = {
+    (0, 0, 0, 0): (2.9162032225485, 0.64688525828607, -1.2855403357896, -1.0902982498362, -1.3901572516003),
+    (7, 3, 0, 0): (-1.1940816616728, -0.18236712580439, -0.21900814446091, 0.77303863471809, 2.1017300270931),
+    (7, 3, 1, 0): (0.79225205443872, -0.77770464405898, 0.32176262475658, 0.57813221655819, 1.594729215486),
+    (7, 3, 1, 1): (-0.69646190589468, -1.642073926341, -0.37096928932233, -0.37723130052789, -0.60838253145016),
+    (9223372036854775808, 12345, 50, 2): (-0.37163267927344, -0.53867532195891, 1.4290530923018, -0.882988515401, -0.40949149545532),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", GOLDEN)
+def test_noise_is_what_it_has_always_been(key: tuple[int, int, int, int]) -> None:
+    seed, item, step, draw = key
+    found = keyed_normal((seed, item), step, 0, 5, draw)
+    np.testing.assert_allclose(found, GOLDEN[key], rtol=1e-12, atol=0)
+    if draw == 0:
+        assert np.array_equal(keyed_normal((seed, item), step, 0, 5), found)
+        default = KeyedNoise(seed, [item])(step, (1, 1, 5), CPU)
+        np.testing.assert_allclose(default.flatten(), GOLDEN[key], rtol=1e-7, atol=0)
+
+
 STREAMS = [
-    keyed_normal((seed, item), step, 0, COUNT)
-    for seed, item, step in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (2**63, 5, 1000))
-]
+    keyed_normal((seed, item), step, 0, COUNT, draw)
+    for seed, item, step, draw in (
+        (0, 0, 0, 0), (1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1), (0, 0, 1, 1), (2**63, 5, 1000, 2)
+    )
+]  # fmt: skip
 
 
-def test_other_seed_item_or_step_gives_uncorrelated_noise() -> None:
+def test_other_seed_item_step_or_draw_gives_uncorrelated_noise() -> None:
     for one, other in itertools.combinations(STREAMS, 2):
         assert abs(np.mean(one * other)) < LIMIT
         assert abs(np.mean(one**2 * other**2) - 1) < LIMIT * 8**0.5  # nor do their sizes agree

@@ -1,44 +1,43 @@
-"""Laws of every parameterization, and of the Denoiser that applies it."""
+"""Laws of every parameterization on every schedule, and the constants and targets that the papers print."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
-from torch import Tensor, nn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
 
 from audiodiff.diffusion import parameterizations
-from audiodiff.diffusion.denoiser import Denoiser, LogSnr, StepIndex
-from audiodiff.diffusion.parameterizations import Parameterization, epsilon, target
-from audiodiff.diffusion.process import diffuse, epsilon_from_clean, expand
-from audiodiff.diffusion.schedules import linear
-from audiodiff.types import Condition
+from audiodiff.diffusion.continuous import VPSDE, Cosine, Flow, Karras
+from audiodiff.diffusion.parameterizations import (
+    Parameterization,
+    edm,
+    epsilon,
+    flow,
+    score,
+    target,
+    velocity,
+)
+from audiodiff.diffusion.process import diffuse, expand
+from audiodiff.diffusion.schedules import NoiseSchedule, linear
+from audiodiff.errors import InputError
+from tests.laws.schedule_examples import EVERY, FAMILIES, leaves_no_signal, preserves_variance
 
 SCHEDULE = linear(1e-4, 0.02, 200)
-ALL = [
-    function
-    for _, function in inspect.getmembers(parameterizations, inspect.isfunction)
-    if list(inspect.signature(function).parameters) == ["alpha", "sigma"]
-]
+ALL = {
+    name: function
+    for name, function in inspect.getmembers(parameterizations, inspect.isfunction)
+    if function.__annotations__["return"] == "Coefficients"
+}
+VARIANTS: dict[str, Parameterization] = {**ALL, "edm-half": partial(edm, data_std=0.5)}
 T = torch.tensor([1e-9, 1e-3, 0.25, 0.5, 1.0], dtype=torch.float64)
+DIVIDE_BY_ALPHA = ("epsilon", "score")
 
-
-class Told(nn.Module):
-    """A network that answers what it was told to, and keeps what it saw."""
-
-    def __init__(self, answer: Tensor) -> None:
-        super().__init__()
-        self.answer = answer
-        self.seen: list[tuple[Tensor, Tensor, Condition]] = []
-
-    def forward(self, x: Tensor, noise_label: Tensor, condition: Condition) -> Tensor:
-        self.seen.append((x, noise_label, condition))
-        return self.answer
-
-    def bind(self, condition: Condition) -> Callable[[Tensor, Tensor], Tensor]:
-        return lambda x, noise_label: self(x, noise_label, condition)
+every_parameterization = pytest.mark.parametrize("name", VARIANTS)
 
 
 def draw(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
@@ -47,80 +46,146 @@ def draw(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
     return clean.to(dtype), noise.to(dtype)
 
 
-@pytest.mark.parametrize("parameterization", ALL)
+def levels(schedule: NoiseSchedule, t: Tensor = T) -> tuple[Tensor, Tensor]:
+    return schedule.alpha(t), schedule.sigma(t)
+
+
+def test_the_six_predictions_of_the_field_are_there() -> None:
+    assert set(ALL) == {"epsilon", "clean", "velocity", "score", "flow", "edm"}
+
+
+@every_parameterization
+@pytest.mark.parametrize("schedule", EVERY)
 def test_clean_estimate_is_exact_when_the_network_meets_its_target(
-    parameterization: Parameterization,
+    schedule: NoiseSchedule, name: str
 ) -> None:
     clean, noise = draw()
-    alpha, sigma = SCHEDULE.alpha(T), SCHEDULE.sigma(T)
-    network = Told(target(parameterization(alpha, sigma), alpha, sigma, clean, noise))
-    denoiser = Denoiser(network, SCHEDULE, parameterization, StepIndex())
-    x_t = diffuse(SCHEDULE, clean, noise, T)
-    torch.testing.assert_close(denoiser(x_t, T, Condition()), clean, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(denoiser.bind(Condition())(x_t, T), clean, rtol=1e-9, atol=1e-9)
+    alpha, sigma = levels(schedule)
+    if name in DIVIDE_BY_ALPHA and leaves_no_signal(schedule):
+        with pytest.raises(InputError, match=f"{name} prediction divides by alpha"):
+            VARIANTS[name](alpha, sigma)
+        return
+    coefficients = VARIANTS[name](alpha, sigma)
+    x_t = diffuse(schedule, clean, noise, T)
+    prediction = target(coefficients, alpha, sigma, clean, noise)
+    _, c_skip, c_out = coefficients
+    found = expand(c_skip, x_t) * x_t + expand(c_out, x_t) * prediction
+    torch.testing.assert_close(found, clean, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("parameterization", ALL)
-def test_target_is_what_solves_the_definition_of_the_clean_estimate(
-    parameterization: Parameterization,
+@every_parameterization
+@pytest.mark.parametrize("family", FAMILIES)
+@given(data=st.data())
+@settings(max_examples=5, deadline=None)
+def test_coefficients_are_finite_float64_wherever_there_is_signal(
+    family: st.SearchStrategy[NoiseSchedule], name: str, data: st.DataObject
 ) -> None:
+    t = T[:-1] if name in DIVIDE_BY_ALPHA else T
+    coefficients = VARIANTS[name](*levels(data.draw(family), t))
+    assert all(c.shape == t.shape and c.dtype == torch.float64 for c in coefficients)
+    assert all(bool(c.isfinite().all()) for c in coefficients)
+
+
+@every_parameterization
+def test_target_is_what_solves_the_definition_of_the_clean_estimate(name: str) -> None:
     clean, noise = draw()
-    alpha, sigma = SCHEDULE.alpha(T), SCHEDULE.sigma(T)
-    _, c_skip, c_out = parameterization(alpha, sigma)
+    alpha, sigma = levels(SCHEDULE)
+    _, c_skip, c_out = VARIANTS[name](alpha, sigma)
     x_t = diffuse(SCHEDULE, clean, noise, T)
     plain = (clean - expand(c_skip, x_t) * x_t) / expand(c_out, x_t)
-    exact = target(parameterization(alpha, sigma), alpha, sigma, clean, noise)
+    exact = target(VARIANTS[name](alpha, sigma), alpha, sigma, clean, noise)
     torch.testing.assert_close(exact[1:], plain[1:], rtol=1e-8, atol=1e-8)
 
 
 def test_epsilon_target_is_the_noise_to_the_last_float32_digit_also_at_tiny_sigma() -> None:
     clean, noise = draw(torch.float32)
-    alpha, sigma = SCHEDULE.alpha(T), SCHEDULE.sigma(T)
+    alpha, sigma = levels(SCHEDULE)
     assert float(sigma[0]) < 1e-5
     found = target(epsilon(alpha, sigma), alpha, sigma, clean, noise)
     # 1/alpha * alpha may differ from 1 by half a unit of float64; over sigma 5e-6 that is 4e-11 of the signal.
     torch.testing.assert_close(found, noise, rtol=6e-8, atol=1e-10)
 
 
-def test_epsilon_network_output_is_the_noise_that_the_clean_estimate_leaves_in_x() -> None:
-    output, _ = draw()
-    x_t = diffuse(SCHEDULE, *draw(), T)
-    denoiser = Denoiser(Told(output), SCHEDULE, epsilon, StepIndex())
-    found = epsilon_from_clean(SCHEDULE, x_t, denoiser(x_t, T, Condition()), T)
-    torch.testing.assert_close(found[1:], output[1:], rtol=1e-9, atol=1e-9)
-    assert denoiser.predict(x_t, T, Condition()) is output
+# What the papers say the network predicts.
 
 
-def test_epsilon_without_signal_is_refused() -> None:
-    with pytest.raises(ValueError, match="alpha > 0"):
-        epsilon(torch.tensor([0.5, 0.0]), torch.tensor([0.8, 1.0]))
-
-
-def test_score_is_minus_noise_over_sigma_for_a_network_that_knows_the_noise() -> None:
+@pytest.mark.parametrize("schedule", [case for case in EVERY if not leaves_no_signal(case.values[0])])
+def test_epsilon_predicts_the_noise_and_score_minus_noise_over_sigma(schedule: NoiseSchedule) -> None:
     clean, noise = draw()
-    x_t = diffuse(SCHEDULE, clean, noise, T)
-    score = Denoiser(Told(noise), SCHEDULE, epsilon, StepIndex()).score(x_t, T, Condition())
+    t = T[1:]
+    alpha, sigma = levels(schedule, t)
+    found = target(epsilon(alpha, sigma), alpha, sigma, clean[1:], noise[1:])
     torch.testing.assert_close(
-        score[1:], (-noise / SCHEDULE.sigma(T)[:, None, None])[1:], rtol=1e-7, atol=1e-7
+        found * expand(sigma, found), noise[1:] * expand(sigma, found), rtol=1e-9, atol=1e-9
     )
+    found = target(score(alpha, sigma), alpha, sigma, clean[1:], noise[1:])
+    power = expand(sigma**2, found)
+    torch.testing.assert_close(found * power, -noise[1:] * expand(sigma, found), rtol=1e-9, atol=1e-9)
 
 
-def test_step_index_counts_rows_from_zero_with_fractions_between_them() -> None:
-    steps = torch.tensor([0.0, 0.5, 1.0, 1.25, 2.0, 200.0], dtype=torch.float64)
-    labels = StepIndex()(SCHEDULE, steps / SCHEDULE.steps)
-    torch.testing.assert_close(labels.tolist(), [0.0, 0.0, 0.0, 0.25, 1.0, 199.0])
+@pytest.mark.parametrize("schedule", EVERY)
+def test_clean_predicts_the_clean_signal(schedule: NoiseSchedule) -> None:
+    clean, noise = draw()
+    alpha, sigma = levels(schedule)
+    found = target(parameterizations.clean(alpha, sigma), alpha, sigma, clean, noise)
+    torch.testing.assert_close(found, clean, rtol=1e-15, atol=1e-15)
 
 
-def test_network_hears_scaled_x_one_label_per_item_and_the_condition() -> None:
-    clean, noise = draw(torch.float32)
-    for t in (torch.tensor(0.5, dtype=torch.float64), torch.full((len(T),), 0.5)):
-        network, condition = Told(noise), Condition(vector=torch.ones(len(T), 2))
-        denoiser = Denoiser(network, SCHEDULE, epsilon, LogSnr())
-        denoiser(clean, t, condition)
-        denoiser.bind(condition)(clean, t)
-        for x, label, heard in network.seen:
-            assert torch.equal(x, clean)
-            assert heard is condition
-            assert label.dtype == torch.float32
-            expected = SCHEDULE.log_snr(torch.full((len(T),), 0.5)) / 4
-            torch.testing.assert_close(label, expected.float())
+@pytest.mark.parametrize("schedule", [case for case in EVERY if preserves_variance(case.values[0])])
+def test_velocity_is_alpha_noise_minus_sigma_clean_where_variance_is_preserved(
+    schedule: NoiseSchedule,
+) -> None:
+    clean, noise = draw()
+    alpha, sigma = levels(schedule)
+    found = target(velocity(alpha, sigma), alpha, sigma, clean, noise)
+    expected = expand(alpha, clean) * noise - expand(sigma, clean) * clean
+    torch.testing.assert_close(found[1:], expected[1:], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("shift", [0.2, 1.0, 3.0])
+def test_flow_is_noise_minus_clean_and_the_speed_along_the_straight_path(shift: float) -> None:
+    clean, noise = draw()
+    schedule, t = Flow(shift=shift), T[1:]
+    alpha, sigma = levels(schedule, t)
+    found = target(flow(alpha, sigma), alpha, sigma, clean[1:], noise[1:])
+    torch.testing.assert_close(found, noise[1:] - clean[1:], rtol=1e-9, atol=1e-9)
+    if shift == 1:  # the path's own pace: x at 0.75 less x at 0.5, over the time between
+        ends = [diffuse(schedule, clean, noise, torch.tensor(time)) for time in (0.5, 0.75)]
+        torch.testing.assert_close((ends[1] - ends[0])[1:] / 0.25, found, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("data_std", [0.5, 1.0])
+def test_edm_has_the_constants_of_table_1_of_karras(data_std: float) -> None:
+    alpha, sigma = levels(Karras(80.0, 7.0), torch.tensor([0.1, 0.3, 0.9, 1.0]))
+    c_in, c_skip, c_out = edm(alpha, sigma, data_std=data_std)
+    power = sigma**2 + data_std**2
+    torch.testing.assert_close(c_in, 1 / power.sqrt(), rtol=1e-14, atol=0)
+    torch.testing.assert_close(c_skip, data_std**2 / power, rtol=1e-14, atol=0)
+    torch.testing.assert_close(c_out, sigma * data_std / power.sqrt(), rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("data_std", [0.3, 1.0])
+@pytest.mark.parametrize("schedule", [Cosine(), VPSDE(), Karras(), Flow(), SCHEDULE])
+def test_input_and_target_of_edm_have_unit_variance(schedule: NoiseSchedule, data_std: float) -> None:
+    alpha, sigma = levels(schedule, T[1:])
+    c_in, c_skip, c_out = edm(alpha, sigma, data_std=data_std)
+    variance = c_in**2 * ((alpha * data_std) ** 2 + sigma**2)
+    torch.testing.assert_close(variance, torch.ones_like(variance), rtol=0, atol=1e-14)
+    seen = sigma > 1e-6  # below, (1 - c_skip alpha) / c_out is a quotient of rounding errors
+    variance = (((1 - c_skip * alpha) * data_std) ** 2 + (c_skip * sigma) ** 2) / c_out**2
+    torch.testing.assert_close(variance[seen], torch.ones_like(variance)[seen], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", DIVIDE_BY_ALPHA)
+def test_prediction_that_says_nothing_of_the_signal_is_refused_with_the_choices(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name} prediction .* choose velocity, clean, flow or edm"):
+        ALL[name](torch.tensor([0.5, 0.0]), torch.tensor([0.8, 1.0]))
+
+
+def test_every_prediction_that_is_not_refused_without_signal_is_named_as_a_choice() -> None:
+    with pytest.raises(InputError) as caught:
+        epsilon(torch.zeros(1), torch.ones(1))
+    choices = str(caught.value).partition("choose ")[2]
+    for name in set(ALL) - set(DIVIDE_BY_ALPHA):
+        assert name in choices
+        ALL[name](torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64))

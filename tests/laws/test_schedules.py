@@ -88,7 +88,9 @@ def test_time_inverts_log_snr_also_at_the_ends(family: Family, data: st.DataObje
         times = torch.cat([times, rows(schedule)])
     torch.testing.assert_close(schedule.time(schedule.log_snr(times)), times, rtol=0, atol=1e-9)
     ends = schedule.time(torch.tensor([math.inf, 1e9, -1e9, -math.inf], dtype=torch.float64))
-    assert ends.tolist() == [0.0, 0.0, 1.0, 1.0]
+    torch.testing.assert_close(ends, torch.tensor([0.0, 0.0, 1.0, 1.0]).double(), rtol=0, atol=2e-15)
+    if isinstance(schedule, BetaTable):
+        assert ends.tolist() == [0.0, 0.0, 1.0, 1.0]
 
 
 @every_schedule
@@ -100,7 +102,8 @@ def test_time_of_alpha_inverts_alpha(family: Family, data: st.DataObject) -> Non
         times = torch.cat([TIMES, torch.tensor([0.0, 1.0])])
         # alpha rounds to 1e-16; over a slope of 1e-5 that is 1e-11 of t.
         torch.testing.assert_close(schedule.time_of_alpha(schedule.alpha(times)), times, rtol=0, atol=1e-9)
-        assert schedule.time_of_alpha(torch.tensor([1.0, 0.0])).tolist() == [0.0, 1.0]
+        ends = schedule.time_of_alpha(torch.tensor([1.0, 1 + 1e-7, 0.0]))
+        torch.testing.assert_close(ends, torch.tensor([0.0, 0.0, 1.0]).double(), rtol=0, atol=2e-15)
 
 
 @every_schedule
@@ -326,7 +329,7 @@ def test_shifted_flow_is_equation_23_of_esser_and_moves_the_log_snr(shift: float
     t = TIMES[:-1]
     moved = shift * t / (1 + (shift - 1) * t)
     torch.testing.assert_close(Flow(shift=shift).sigma(t), moved, rtol=1e-15, atol=0)
-    torch.testing.assert_close(Flow(shift=shift).alpha(t), 1 - moved, rtol=1e-13, atol=0)
+    torch.testing.assert_close(Flow(shift=shift).alpha(t), 1 - moved, rtol=0, atol=1e-15)
     difference = Flow(shift=shift).log_snr(t) - Flow().log_snr(t)
     torch.testing.assert_close(difference, torch.full_like(t, -2 * math.log(shift)), rtol=0, atol=1e-13)
 

@@ -79,5 +79,7 @@ def test_facts_are_those_of_the_configuration(imported: AmphionDiffWave) -> None
 
 def test_configuration_that_does_not_fit_the_network_is_refused(tmp_path: Path) -> None:
     torch.save(rebuilt(META["shapes"], META["seed"]), tmp_path / "pytorch_model.bin")
-    with pytest.raises(InputError, match="hears 20 bands every 128 samples, the configuration says 100 every 256"):
+    with pytest.raises(
+        InputError, match="hears 20 bands every 128 samples, the configuration says 100 every 256"
+    ):
         amphion_diffwave.load(tmp_path / "pytorch_model.bin")

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from audiodiff.audio.wavelet import Wavelet
 from audiodiff.diffusion.times import TableGrid
@@ -26,17 +28,27 @@ DATA, META = arrays("fregrad")
 LENGTH = DATA["audio"].shape[-1]
 
 
+def weights() -> dict[str, Tensor]:
+    """The state of the project's model: parameters, and the filters of its wavelet transforms."""
+    layers = range(META["params"]["residual_layers"])
+    filters = {
+        f"residual_layers.{n}.dilated_conv.{name}": torch.tensor(taps)
+        for n in layers
+        for name, taps in META["filters"].items()
+    }
+    return rebuilt(META["shapes"], META["seed"]) | filters
+
+
 def checkpoint(folder: Path) -> Path:
     """A checkpoint as the project's learner writes it."""
-    weights = rebuilt(META["shapes"], META["seed"])
-    torch.save({"step": 3, "model": weights, "optimizer": {}, "params": META["params"]}, folder / "weights.pt")
+    torch.save(
+        {"step": 3, "model": weights(), "optimizer": {}, "params": META["params"]}, folder / "weights.pt"
+    )
     return folder / "weights.pt"
 
 
 @pytest.fixture
 def imported(tmp_path: Path) -> FreGrad:
-    import numpy as np
-
     np.save(tmp_path / "energy_min_train.npy", DATA["energy_min"].numpy())
     return fregrad.load(checkpoint(tmp_path), tmp_path)
 
@@ -69,17 +81,21 @@ def test_prior_of_each_band_is_fregrads(imported: FreGrad) -> None:
 def test_sampling_with_recorded_noise_gives_fregrads_trajectory_and_waveform(imported: FreGrad) -> None:
     told = imported.conditioner()(Batch(None, torch.tensor([LENGTH]), mel=DATA["spectrogram"]))
     states = lmnt_states(
-        imported.network, imported.betas, TableGrid(), told, lambda step: recorded(100 + step, 1, 2, LENGTH // 2)
+        imported.network,
+        imported.betas,
+        TableGrid(),
+        told,
+        lambda step: recorded(100 + step, 1, 2, LENGTH // 2),
     )
     for step, expected in zip((0, 24, 49), DATA["states"], strict=True):
         assert_close(states[step, 0, :, ::4], expected, 1e-4, f"step {step + 1}")
-    assert (DATA["states"].abs() < 1).double().mean() > 0.5  # what is compared is not only the clamp
+    assert (DATA["states"][1:].abs() < 1).double().mean() > 0.4  # what is compared is not only the clamp
     waveform = imported.representation().decode(states[-1], LENGTH)
     assert_close(waveform[0, 0, ::8], DATA["decoded"], 1e-4, "waveform")
 
 
 def test_default_table_is_that_of_the_projects_params(tmp_path: Path) -> None:
-    torch.save(rebuilt(META["shapes"], META["seed"]), tmp_path / "weights.pt")
+    torch.save(weights(), tmp_path / "weights.pt")
     imported = fregrad.load(tmp_path / "weights.pt")
     assert len(imported.betas) == 50
     # The project makes its table in float32.
@@ -97,9 +113,18 @@ def test_facts_fit_one_another(imported: FreGrad) -> None:
 
 
 def test_checkpoint_of_a_network_without_bands_is_refused(tmp_path: Path) -> None:
-    weights = rebuilt(META["shapes"], META["seed"])
-    key = "residual_layers.0.dilated_conv.weight"
-    weights[key] = weights[key][:12, :6]
-    torch.save({"model": weights, "params": META["params"]}, tmp_path / "weights.pt")
+    state, key = weights(), "residual_layers.0.dilated_conv.weight"
+    state[key] = state[key][:12, :6]
+    torch.save({"model": state, "params": META["params"]}, tmp_path / "weights.pt")
     with pytest.raises(InputError, match=r"layers.0.dilated.weight is \[12, 6, 3\], expected \[24, 12, 3\]"):
+        fregrad.load(tmp_path / "weights.pt")
+
+
+def test_checkpoint_with_another_wavelet_is_refused(tmp_path: Path) -> None:
+    state = weights()
+    state["residual_layers.2.dilated_conv.dwt.h1"] = torch.tensor([[[0.5, 0.2, 0.2, 0.1]]])
+    torch.save({"model": state, "params": META["params"]}, tmp_path / "weights.pt")
+    with pytest.raises(
+        InputError, match=r"residual_layers.2.dilated_conv.dwt.h1 is .*, expected the filter of Haar"
+    ):
         fregrad.load(tmp_path / "weights.pt")

@@ -198,7 +198,13 @@ def test_sampling_with_recorded_noise_gives_lmnts_trajectory(folder: Path, names
                 inputs.append(x)
                 return denoise(x, t)
 
-            output = sampler(recording, schedule, noise[0], lambda step, draw: noise[step], Clip(*imported.clip))
+            output = sampler(
+                recording,
+                schedule,
+                noise[0],
+                lambda step, draw, noise=noise: noise[step],
+                Clip(*imported.clip),
+            )
             assert_close(output[:, 0], data["output"], TRAJECTORY, path.name)
             states = torch.stack(inputs)[:, :, 0]
             if "x_in" in data:

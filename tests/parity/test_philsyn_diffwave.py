@@ -129,7 +129,9 @@ def test_sampling_with_recorded_noise_gives_the_codes_audio(
             denoiser = Denoiser(network, schedule, epsilon, StepIndex())
             denoise = denoiser.bind(Condition(local=data.get("mel")))
             sampler = Sampler(Ancestral(), TableGrid())
-            found = sampler(denoise, schedule, data["noise"][0], lambda step, draw: data["noise"][step])
+            found = sampler(
+                denoise, schedule, data["noise"][0], lambda step, draw, noise=data["noise"]: noise[step]
+            )
             assert_close(found, data[output], TRAJECTORY, f"{folder.name}/{path.name} {output}")
 
 

@@ -105,7 +105,9 @@ def test_loss_of_the_whitened_signal_is_priorgrads(imported: PriorGrad) -> None:
 
 
 def test_params_of_the_checkpoint_are_imported(tmp_path: Path) -> None:
-    imported = priorgrad.load(checkpoint(tmp_path, noise_schedule=[0.1, 0.2], std_min=0.3, max_energy_override=2.0))
+    imported = priorgrad.load(
+        checkpoint(tmp_path, noise_schedule=[0.1, 0.2], std_min=0.3, max_energy_override=2.0)
+    )
     assert imported.betas == (0.1, 0.2)
     assert imported.energies is not None
     assert (imported.energies.std_min, imported.energies.energy_max) == (0.3, 2.0)
@@ -135,7 +137,10 @@ def test_model_that_was_trained_with_plain_noise_has_no_prior(tmp_path: Path) ->
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_weights_of_a_parallel_model_are_read(tmp_path: Path, dtype: torch.dtype) -> None:
     weights = rebuilt(META["shapes"], META["seed"])
-    content = {"model": {f"module.{key}": value.to(dtype) for key, value in weights.items()}, "params": META["params"]}
+    content = {
+        "model": {f"module.{key}": value.to(dtype) for key, value in weights.items()},
+        "params": META["params"],
+    }
     torch.save(content, tmp_path / "weights.pt")
     found = priorgrad.load(tmp_path / "weights.pt").network.state_dict()
     expected = priorgrad.load(checkpoint(tmp_path)).network.state_dict()
@@ -163,7 +168,9 @@ def test_missing_and_unknown_parameters_are_all_named(tmp_path: Path) -> None:
     del weights["skip_projection.bias"]
     weights["global_condition_upsampler.conv1.weight"] = torch.zeros(1)
     torch.save({"model": weights}, tmp_path / "weights.pt")
-    with pytest.raises(InputError, match=r"missing: skip_projection.bias; unexpected: global_condition_upsampler"):
+    with pytest.raises(
+        InputError, match=r"missing: skip_projection.bias; unexpected: global_condition_upsampler"
+    ):
         priorgrad.load(tmp_path / "weights.pt")
 
 
