@@ -19,6 +19,7 @@ _BUILDABLE = tuple(
         "audio.mel",
         "audio.representation",
         "audio.mel_representation",
+        "audio.wavelet",
         "networks",
         "conditioning",
     )

@@ -26,10 +26,11 @@ ALLOWED: dict[str, set[str]] = {
     **{part: BASE for part in MIDDLE},
     "conditioning": BASE | {"audio.mel"},
     "data": BASE | {"audio.io"},
-    "model": BASE | MIDDLE,
-    **{part: BASE | MIDDLE | {"model", "progress"} for part in UPPER},
-    "evaluation": BASE | MIDDLE | {"model", "progress", "synthesis"},
-    "cli": BASE | MIDDLE | UPPER | {"model", "progress"},
+    "instantiation": BASE,
+    "model": BASE | MIDDLE | {"instantiation"},
+    **{part: BASE | MIDDLE | {"instantiation", "model", "progress"} for part in UPPER},
+    "evaluation": BASE | MIDDLE | {"instantiation", "model", "progress", "synthesis"},
+    "cli": BASE | MIDDLE | UPPER | {"instantiation", "model", "progress"},
 }
 # The mathematics and the layers know tensors and nothing else.
 TENSORS_ONLY = {"diffusion", "networks", "conditioning"}

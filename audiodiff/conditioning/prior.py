@@ -10,6 +10,7 @@ the prior enters the diffusion is said in `diffusion.priors`.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -23,27 +24,35 @@ from audiodiff.types import Batch, Condition
 _SUBBAND_RATE, _HIGH_PASS, _LOW_PASS = 11025, 15.0, 5500.0
 
 
+class Positions(Protocol):
+    """What a prior must know of the Representation: where its positions lie."""
+
+    @property
+    def hop_length(self) -> int:
+        """Samples from one position to the next."""
+        ...
+
+    def shape(self, length: int) -> tuple[int, int]:
+        """Returns (features, positions) of x for a waveform of that many samples."""
+        ...
+
+
 class MelEnergyPrior(Mel):
     """Conditioner that hears a log-mel and tells a prior whose deviation follows the mel's energy."""
 
     energy_min: Tensor
 
     def __init__(
-        self,
-        log_mel: LogMel,
-        energy_max: float = 4.0,
-        std_min: float = 0.1,
-        hop_length: int = 1,
-        window: int = 1,
+        self, log_mel: LogMel, representation: Positions, energy_max: float = 4.0, std_min: float = 0.1
     ) -> None:
         """Takes the mel definition; the least energy is that of silence until statistics are set.
 
         Args:
             log_mel: the mel of the recipe.
-            energy_max: energy from which on the deviation is 1; 4 suits speech whose peak is near full scale.
+            representation: a Representation like the model's; only its positions are looked at.
+            energy_max: energy from which on the deviation is 1; 4 suits speech whose peak is near full scale, in the
+                mel of HiFi-GAN.
             std_min: smallest deviation.
-            hop_length: samples between two positions of x; 1 where x is the waveform.
-            window: samples that a position of x spans, a multiple of the hop (n_fft of a ComplexSTFT).
 
         Raises:
             InputError: numbers out of their bounds.
@@ -51,15 +60,9 @@ class MelEnergyPrior(Mel):
         super().__init__(log_mel)
         if not 0 < std_min <= 1:
             raise InputError(f"std_min: got {std_min}, expected a deviation above 0, at most 1")
-        if hop_length < 1 or window < hop_length or window % hop_length:
-            raise InputError(
-                f"prior: got hop_length {hop_length} and window {window}, expected the hop and the window of the "
-                "representation, which is a multiple of it"
-            )
         self.energy_max = energy_max
         self.std_min = std_min
-        self.hop_length = hop_length
-        self.overlap = window // hop_length
+        self._hop_length, self._shape = representation.hop_length, representation.shape
         silence = log_mel.from_magnitude(torch.zeros(1, log_mel.n_mels, 1))
         self.register_buffer("energy_min", torch.zeros(()))
         self.set_energy_min(float(self.energy(silence)))
@@ -103,10 +106,12 @@ class MelEnergyPrior(Mel):
     def _spread(self, deviation: Tensor, length: int) -> Tensor:
         """Returns deviation [B, D, F'] at the positions of x for audio of that many samples, [B, D, F].
 
-        Position p is centred where sample (p - overlap/2 + 1) hop is; beyond the last frame, that one holds.
+        A position spans `overlap` hops and is centred where sample (p - overlap/2 + 1) hop is, or spans its own hop
+        alone; beyond the last frame, that one holds.
         """
-        positions = torch.arange(-(-length // self.hop_length) + self.overlap - 1, device=deviation.device)
-        samples = (positions - max(self.overlap // 2 - 1, 0)) * self.hop_length
+        overlap = self._shape(self._hop_length)[1]
+        positions = torch.arange(self._shape(length)[1], device=deviation.device)
+        samples = (positions - max(overlap // 2 - 1, 0)) * self._hop_length
         frames = (samples // self.log_mel.hop_length).clamp(0, deviation.shape[-1] - 1)
         return deviation[..., frames]
 

@@ -97,7 +97,8 @@ class ConsistencyDistillation:
         with torch.no_grad():
             x_s = ddim(schedule, x_t, self.teacher.bind(condition)(x_t, t), t, s)
             ended = expand(s, x_t) <= 0
-            reached = torch.where(ended, x_s, denoiser(x_s, s.clamp(min=schedule.earliest), condition))
+            # Where it ended there is no level to ask at; any will do.
+            reached = torch.where(ended, x_s, denoiser(x_s, torch.where(s > 0, s, t), condition))
         error = denoiser(x_t, t, condition).float() - reached.float()
         # Near steps differ little; over their distance in t all levels count alike.
         weight = (schedule.earliest / (t - s)).clamp(max=1)

@@ -80,13 +80,8 @@ class FreGrad:
 
     def conditioner(self) -> SubbandEnergyPrior:
         """Returns what tells the network the mel, and the prior of each band."""
-        prior = SubbandEnergyPrior(
-            self.log_mel,
-            self.energies.energy_max,
-            self.energies.std_min,
-            hop_length=Wavelet.hop_length,
-            window=Wavelet.hop_length,
-        )
+        bands = self.representation()
+        prior = SubbandEnergyPrior(self.log_mel, bands, self.energies.energy_max, self.energies.std_min)
         prior.set_energy_min(self.energies.energy_min)
         return prior
 

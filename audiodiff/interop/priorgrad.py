@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from audiodiff.audio.mel import LogMel, preset
+from audiodiff.audio.representation import Waveform
 from audiodiff.conditioning.mel import Mel
 from audiodiff.conditioning.prior import MelEnergyPrior
 from audiodiff.diffusion.schedules import linear
@@ -90,7 +91,8 @@ class PriorGrad:
         """Returns what tells the network the mel, and the prior."""
         if self.energies is None:
             return Mel(self.log_mel)
-        prior = MelEnergyPrior(self.log_mel, self.energies.energy_max, self.energies.std_min)
+        waveform = Waveform(self.sample_rate)
+        prior = MelEnergyPrior(self.log_mel, waveform, self.energies.energy_max, self.energies.std_min)
         prior.set_energy_min(self.energies.energy_min)
         return prior
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,6 +39,7 @@ from audiodiff.synthesis.vocoder import Vocoder
 from audiodiff.types import Batch, Condition
 
 RECORD, PICTURE, RESULT = "trace.json", "trace.png", "result.wav"
+_HEARD_DB = (-20.0, 30.0)
 
 
 @dataclass(frozen=True)
@@ -71,26 +73,24 @@ class Recorder:
     guided one or one with variances is evaluated once more.
 
     Attributes:
-        states: x_t [B, C, F] before step i, counted from 0, of the steps that are kept.
-        estimates: the clean estimate [B, C, F] at these.
+        kept: (x_t [B, C, F], t, clean estimate [B, C, F]) before step i, counted from 0, of the steps asked for.
         updates: RMS of x_s - x_t of each step, before any constraint.
         estimate_changes: RMS of what the clean estimate moved since the step before; NaN at first.
     """
 
-    def __init__(self, step: Step, kept: Collection[int]) -> None:
+    def __init__(self, step: Step, numbers: Collection[int]) -> None:
         """Starts empty.
 
         Args:
             step: the step that moves.
-            kept: numbers of the steps whose tensors are kept.
+            numbers: of the steps whose tensors are kept.
         """
         self.step = step
         self.least_steps: int = getattr(step, "least_steps", 1)
-        self.kept = frozenset(kept)
-        self.states: dict[int, Tensor] = {}
-        self.estimates: dict[int, Tensor] = {}
+        self.kept: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self.updates: list[float] = []
         self.estimate_changes: list[float] = []
+        self._numbers = frozenset(numbers)
         self._last: Tensor | None = None
 
     def __call__(
@@ -100,8 +100,8 @@ class Recorder:
         """Returns what the step returns."""
         clean = denoise(x, t)
         number = len(self.updates)
-        if number in self.kept:
-            self.states[number], self.estimates[number] = x, clean
+        if number in self._numbers:
+            self.kept[number] = x, t, clean
         several = isinstance(denoise, VarianceDenoise | GuidedDenoise)
         after, memory = self.step(
             denoise if several else _Answered(denoise, x, t, clean), schedule, x, t, s, memory, noise
@@ -144,7 +144,8 @@ def trace(model: AudioDiffusion, source: Path, request: TraceRequest, out: Path,
     schedule = model.denoiser.schedule
     sampler = choose_sampler(model.recipe, request.sampler)
     times = sampler.times(schedule)
-    chosen = chosen_steps(len(times) - 1, request.columns)
+    snr_db = [_decibels(schedule, t) for t in times]
+    chosen = chosen_times(snr_db, request.columns)
     recorder = Recorder(sampler.step, chosen)
     recording = None if request.recording is None else _read(model, request.recording)
     batch = _batch(model, source, request, recording)
@@ -158,24 +159,38 @@ def trace(model: AudioDiffusion, source: Path, request: TraceRequest, out: Path,
         estimate_changes=recorder.estimate_changes,
         alpha=schedule.alpha(times).tolist(),
         sigma=schedule.sigma(times).tolist(),
-        snr_db=[_decibels(schedule, t) for t in times],
+        snr_db=snr_db,
         chosen=chosen,
     )
     _write_record(model, source, request, sampler, times, curves, files, out, command)
-    forward = "the model's own result" if request.recording is None else request.recording.name
-    draw_trace(columns, curves, _title(request, sampler, source), forward, model.sample_rate, out / PICTURE)
+    heard = "the model's own result" if request.recording is None else request.recording.name
+    title = _title(request, sampler, source, len(times) - 1)
+    draw_trace(columns, curves, title, heard, model.sample_rate, out / PICTURE)
     return result
 
 
-def chosen_steps(steps: int, columns: int) -> list[int]:
-    """Returns numbers of grid times from 0 (noise) to `steps` (the result), about evenly spaced.
+def chosen_times(snr_db: Sequence[float], columns: int) -> list[int]:
+    """Returns numbers of grid times from 0 (noise) to the last (the result), so many or all that there are.
+
+    They are about evenly spaced in decibels between the levels where next to nothing and next to everything is
+    heard of the signal, since a picture of one noise looks like that of another.
+
+    Args:
+        snr_db: signal-to-noise ratio at the times of the grid, rising.
+        columns: how many to choose.
 
     Raises:
         InputError: fewer than two columns.
     """
     if columns < 2:
         raise InputError(f"--columns: got {columns}, expected at least 2, the noise and the result")
-    return sorted({round(i * steps / (columns - 1)) for i in range(columns)})
+    last, columns = len(snr_db) - 1, min(columns, len(snr_db))
+    heard = np.clip(snr_db, *_HEARD_DB)
+    chosen = [0]
+    for number, level in enumerate(np.linspace(heard[0], heard[-1], columns)[1:-1], start=1):
+        nearest = int(np.abs(heard - level).argmin())
+        chosen.append(min(max(nearest, chosen[-1] + 1), last - (columns - 1 - number)))
+    return [*chosen, last]
 
 
 def _read(model: AudioDiffusion, file: Path) -> Tensor:
@@ -234,40 +249,34 @@ def _synthesize(model: AudioDiffusion, sampler: Sampler, batch: Batch, request: 
         return model.synthesize(batch, sampler, request.seed, [0], steering, on_step=on_step)[0].cpu()
 
 
-def _columns(
-    model: AudioDiffusion, batch: Batch, clean: Tensor, result: Tensor, recorder: Recorder, times: Tensor,
-    request: TraceRequest,
-) -> list[Column]:  # fmt: skip
-    """Returns what is drawn at each chosen time, as waveforms.
+def _forward(model: AudioDiffusion, batch: Batch, clean: Tensor, times: Tensor, seed: int) -> list[Tensor]:
+    """Returns clean [C, T] noised to each of the times, with the noise that synthesis starts from."""
+    schedule, length = model.denoiser.schedule, clean.shape[-1]
+    heard = replace(batch, waveform=clean[None].to(model.device), lengths=torch.tensor([length]))
+    with torch.inference_mode():
+        x, condition = model.encode(heard)
+        noise = KeyedNoise(seed, [0])(0, tuple(x.shape), model.device)
+        noised = [_unit_scale(schedule, diffuse(schedule, x, noise, t), t) for t in times[:-1]]
+        return [*(_decode(model, x_t, condition, length) for x_t in noised), clean]
 
-    Args:
-        model: the model.
-        batch: what the sound was made from.
-        clean: [C, T], what the forward process starts from.
-        result: [C, T].
-        recorder: after the run.
-        times: of the grid.
-        request: for the seed.
-    """
-    schedule, steps = model.denoiser.schedule, len(times) - 1
-    noised = replace(batch, waveform=clean[None].to(model.device), lengths=torch.tensor([clean.shape[-1]]))
-    columns = []
+
+def _reverse(
+    model: AudioDiffusion, batch: Batch, result: Tensor, recorder: Recorder, number: int
+) -> tuple[Tensor, Tensor | None]:
+    """Returns x_t and the clean estimate before step `number`, as waveforms [C, T]; the result after the last."""
+    if number == len(recorder.updates):
+        return result, None
+    length = result.shape[-1]
+    x_t, t, clean = recorder.kept[number]
     with torch.inference_mode():
         condition = model.condition(batch)
-        x, forward_condition = model.encode(noised)
-        noise = KeyedNoise(request.seed, [0])(0, x.shape, model.device)
-        for number in chosen_steps(steps, request.columns):
-            t, last = times[number], number == steps
-            # At unit scale, so that a variance-exploding process can be seen too.
-            scale = float(starting_std(schedule, t))
-            forward = diffuse(schedule, x, noise, t) / scale
-            columns.append(Column(
-                number, float(t), _decibels(schedule, t),
-                clean if last else _decode(model, forward, forward_condition, clean.shape[-1]),
-                result if last else _decode(model, recorder.states[number] / scale, condition, result.shape[-1]),
-                None if last else _decode(model, recorder.estimates[number], condition, result.shape[-1]),
-            ))  # fmt: skip
-    return columns
+        x_t = _unit_scale(model.denoiser.schedule, x_t, t)
+        return _decode(model, x_t, condition, length), _decode(model, clean, condition, length)
+
+
+def _unit_scale(schedule: NoiseSchedule, x_t: Tensor, t: Tensor) -> Tensor:
+    """Returns x_t over its deviation for data of unit variance, so that an exploding process can be seen too."""
+    return x_t / float(starting_std(schedule, t))
 
 
 def _decode(model: AudioDiffusion, x: Tensor, condition: Condition, length: int) -> Tensor:
@@ -320,10 +329,10 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _title(request: TraceRequest, sampler: Sampler, source: Path) -> str:
+def _title(request: TraceRequest, sampler: Sampler, source: Path, steps: int) -> str:
     asked = ", ".join(f"{name} {value}" for name, value in request.labels.items())
     step = describe(sampler)["step"]
-    return " · ".join(filter(None, [str(source), asked, step, f"seed {request.seed}"]))
+    return " · ".join(filter(None, [str(source), asked, f"{step}, {steps} steps", f"seed {request.seed}"]))
 
 
 def _rms(x: Tensor) -> float:

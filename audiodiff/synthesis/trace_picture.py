@@ -90,7 +90,10 @@ def draw_trace(
     rows = [
         ([_mono(c.forward) for c in columns], [_level_text(c) for c in columns]),
         ([_mono(c.state) for c in columns], [_step_text(c, steps) for c in columns]),
-        ([_mono(c.estimate) for c in columns if c.estimate is not None], [_estimate_text(c) for c in columns]),
+        (
+            [_mono(c.estimate) for c in columns if c.estimate is not None],
+            [_estimate_text(c) for c in columns],
+        ),
     ]
     headings = (
         f"Forward process, to the left: noise is added to {forward}, $x_t = \\alpha_t x_0 + \\sigma_t \\epsilon$",
@@ -150,9 +153,7 @@ def _draw_curves(part: SubFigure, curves: Curves) -> None:
     left, middle, right = part.subplots(1, 3)
     moves = np.arange(1, steps + 1)
     left.semilogy(moves, curves.updates, ".-", color=_UPDATE, label="$x_s - x_t$, what the step adds")
-    left.semilogy(
-        moves, curves.estimate_changes, ".-", color=_ESTIMATE, label="change of the clean estimate"
-    )
+    left.semilogy(moves, curves.estimate_changes, ".-", color=_ESTIMATE, label="change of the clean estimate")
     _finish(left, "Size of the update of each step (RMS)", curves)
     times = np.arange(steps + 1)
     middle.plot(times, curves.alpha, ".-", color=_UPDATE, label=r"$\alpha$, signal")
@@ -169,6 +170,7 @@ def _finish(axis: Axes, title: str, curves: Curves) -> None:
     axis.set_xlabel("steps made; dashed: the columns above", fontsize=7)
     axis.set_xlim(-0.02 * len(curves.updates), 1.02 * len(curves.updates))
     axis.tick_params(labelsize=7)
+    axis.xaxis.get_major_locator().set_params(integer=True)
     for number in curves.chosen:
         axis.axvline(number, color="0.8", linewidth=0.8, linestyle="--", zorder=0)
     axis.legend(fontsize=7)
@@ -179,10 +181,9 @@ def _mono(waveform: Tensor) -> np.ndarray:
 
 
 def _level_text(column: Column) -> str:
-    ratio = f"{column.snr_db:+.1f} dB" if math.isfinite(column.snr_db) else "no noise"
-    if column.snr_db == -math.inf:
-        ratio = "no signal"
-    return f"t = {column.t:.3g}, {ratio}"
+    if math.isinf(column.snr_db):
+        return f"t = {column.t:.3g}, no {'noise' if column.snr_db > 0 else 'signal'}"
+    return f"t = {column.t:.3g}, SNR {column.snr_db:+.0f} dB".replace("-", "\N{MINUS SIGN}")
 
 
 def _step_text(column: Column, steps: int) -> str:

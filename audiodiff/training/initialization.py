@@ -25,7 +25,9 @@ from audiodiff.errors import InputError
 from audiodiff.model import WEIGHTS, AudioDiffusion, find_model, load
 
 _NETWORK = "denoiser.network."
-_LEAST_SHARE = 0.5  # of the network's weights; one of another size has its embedding and a few biases in common
+_LEAST_SHARE = (
+    0.5  # of the network's weights; one of another size has its embedding and a few biases in common
+)
 _LOUDER = 1.5  # from here on the scale of the new audio is worth a word
 # Settings of a network that change neither what it computes nor, beyond what is named anyway, its weights.
 _UNTOLD = ("_target_", "checkpointing", "local_features", "vector_features")
@@ -292,7 +294,7 @@ def _notes(model: AudioDiffusion, source: AudioDiffusion) -> tuple[str, ...]:
         notes.append("the network has to predict something else than it learned to")
     if type(ours.noise_label) is not type(theirs.noise_label):
         notes.append("the noise level is told in another way")
-    ratio = float((model.representation.std / source.representation.std).median())
+    ratio = float(model.representation.std.norm() / source.representation.std.norm())
     if not 1 / _LOUDER < ratio < _LOUDER:
         notes.append(
             f"this audio has {ratio:.2g} times the deviation of the source's, by which it is normalised"

@@ -104,15 +104,13 @@ DRAWN: dict[str, st.SearchStrategy[NoiseSchedule]] = {
     "Flow": st.builds(Flow, st.just(0.0) | st.floats(1e-6, 0.9), st.floats(0.05, 20)),
 }  # fmt: skip
 
-EVERY = [
-    pytest.param(schedule, id=f"{name}-{label}")
-    for name, examples in FIXED.items()
-    for label, schedule in examples.items()
-]
+EXAMPLES = {f"{name}-{label}": example for name, group in FIXED.items() for label, example in group.items()}
+
+EVERY = [pytest.param(example, id=name) for name, example in EXAMPLES.items()]
 """The fixed examples, for parametrize."""
 
 FAMILIES = [
-    *(pytest.param(st.just(case.values[0]), id=str(case.id)) for case in EVERY),
+    *(pytest.param(st.just(example), id=name) for name, example in EXAMPLES.items()),
     *(pytest.param(strategy, id=f"{name}-drawn") for name, strategy in DRAWN.items()),
 ]
 """Strategies of one schedule or of many, for parametrize; each fixed example is a family of one."""

@@ -25,7 +25,7 @@ from audiodiff.diffusion.parameterizations import (
 from audiodiff.diffusion.process import diffuse, expand
 from audiodiff.diffusion.schedules import NoiseSchedule, linear
 from audiodiff.errors import InputError
-from tests.laws.schedule_examples import EVERY, FAMILIES, leaves_no_signal, preserves_variance
+from tests.laws.schedule_examples import EVERY, EXAMPLES, FAMILIES, leaves_no_signal, preserves_variance
 
 SCHEDULE = linear(1e-4, 0.02, 200)
 ALL = {
@@ -109,7 +109,7 @@ def test_epsilon_target_is_the_noise_to_the_last_float32_digit_also_at_tiny_sigm
 # What the papers say the network predicts.
 
 
-@pytest.mark.parametrize("schedule", [case for case in EVERY if not leaves_no_signal(case.values[0])])
+@pytest.mark.parametrize("schedule", [one for one in EXAMPLES.values() if not leaves_no_signal(one)])
 def test_epsilon_predicts_the_noise_and_score_minus_noise_over_sigma(schedule: NoiseSchedule) -> None:
     clean, noise = draw()
     t = T[1:]
@@ -131,7 +131,7 @@ def test_clean_predicts_the_clean_signal(schedule: NoiseSchedule) -> None:
     torch.testing.assert_close(found, clean, rtol=1e-15, atol=1e-15)
 
 
-@pytest.mark.parametrize("schedule", [case for case in EVERY if preserves_variance(case.values[0])])
+@pytest.mark.parametrize("schedule", [one for one in EXAMPLES.values() if preserves_variance(one)])
 def test_velocity_is_alpha_noise_minus_sigma_clean_where_variance_is_preserved(
     schedule: NoiseSchedule,
 ) -> None:

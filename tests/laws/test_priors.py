@@ -20,11 +20,10 @@ from audiodiff.types import Condition
 
 SCHEDULE = linear(1e-4, 0.05, 50)
 T = torch.tensor([0.02, 0.3, 1.0], dtype=torch.float64)
-F64 = {"dtype": torch.float64}
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), **F64)
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 X, NOISE = draw(2, 3, 2, 8)
@@ -76,13 +75,13 @@ def test_log_volume_is_the_log_determinant_of_the_jacobian_of_whiten(condition: 
     for item in range(len(X)):
         own = jacobian[item, :, :, item].reshape(16, 16)
         expected = torch.linalg.slogdet(own).logabsdet
-        found = torch.as_tensor(log_volume(X, condition), **F64).expand(3)[item]
+        found = torch.as_tensor(log_volume(X, condition), dtype=torch.float64).expand(3)[item]
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
 @every_prior
 def test_density_of_x_is_that_of_the_whitened_times_the_volume(condition: Condition) -> None:
-    standard = torch.distributions.Normal(torch.zeros((), **F64), 1.0)
+    standard = torch.distributions.Normal(torch.zeros((), dtype=torch.float64), 1.0)
     found = standard.log_prob(whiten(X, condition)).flatten(1).sum(1) + log_volume(X, condition)
     mean = torch.zeros_like(X) if condition.prior_mean is None else condition.prior_mean
     std = torch.ones_like(X) if condition.prior_std is None else condition.prior_std
