@@ -90,8 +90,11 @@ def neighbours(
     """Returns the grids in which one time moved a share of the way to its neighbours in log(sigma / alpha)."""
     levels = [to_level(time) for time in times]
     above = to_level(1.0) if index == 0 else levels[index - 1]
-    # Beyond the last level lies t = 0, infinitely far; as far again as the level before is near.
-    below = levels[index + 1] if index + 1 < len(levels) else 2 * levels[index] - above
+    # Beyond the last level lies t = 0, infinitely far; as far again as the levels are apart on average, since the
+    # level before may have come so near that the last would stick to it.
+    finite = [level for level in levels if math.isfinite(level)]
+    apart = (finite[0] - finite[-1]) / (len(finite) - 1) if len(finite) > 1 else 1.0
+    below = levels[index + 1] if index + 1 < len(levels) else levels[index] - apart
     found = []
     for other in (above, below):
         time = to_time(levels[index] + reach * (other - levels[index]))

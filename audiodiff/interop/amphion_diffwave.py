@@ -15,9 +15,8 @@ from typing import Any
 
 from audiodiff.audio.mel import LogMel, preset
 from audiodiff.diffusion.schedules import linear
-from audiodiff.errors import InputError
 from audiodiff.interop import read_checkpoint, require_tensors
-from audiodiff.interop.lmnt_descendants import load_network
+from audiodiff.interop.lmnt_descendants import check_mel, load_network
 from audiodiff.networks.wavenet import WaveNet
 
 MEL_PRESET = "bigvgan_24k100"
@@ -104,10 +103,5 @@ def _mel_of(preprocess: Mapping[str, Any], network: WaveNet, source: Path | str)
         "f_max": float(preprocess["fmax"]),
     }
     log_mel = LogMel.from_definition(preset(MEL_PRESET).definition() | changes)
-    hears = network.condition_shape.local_features, network.hop_length
-    if hears != (log_mel.n_mels, log_mel.hop_length):
-        raise InputError(
-            f"{source}: the network hears {hears[0]} bands every {hears[1]} samples, the configuration says "
-            f"{log_mel.n_mels} every {log_mel.hop_length}; give the args.json of this checkpoint"
-        )
+    check_mel(network, log_mel, source, mend="give the args.json of this checkpoint")
     return log_mel

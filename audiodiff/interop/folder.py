@@ -130,8 +130,8 @@ def experiment_of(project: str, foreign: Foreign, recipe: Mapping[str, Any]) -> 
         "times": foreign.training.times,
     }
     own = {key: recipe[key] for key in ("features", "conditioner", "schedule", "sampler") if key in recipe}
-    if "log_mel" in own["conditioner"]:
-        own["conditioner"] = own["conditioner"] | {"log_mel": "${features}"}
+    elsewhere = {"log_mel": "${features}", "representation": "${model.representation}"}
+    own["conditioner"] = {name: elsewhere.get(name, part) for name, part in own["conditioner"].items()}
     model = recipe["model"]
     content = {
         "defaults": [{f"override /{group}": name} for group, name in groups.items()],

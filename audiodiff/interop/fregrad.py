@@ -25,9 +25,9 @@ from audiodiff.diffusion.schedules import linear, zero_terminal_snr
 from audiodiff.diffusion.times import FAST_SCHEDULES
 from audiodiff.errors import InputError
 from audiodiff.interop import read_checkpoint, require_tensors
-from audiodiff.interop.lmnt_descendants import load_network
+from audiodiff.interop.lmnt_descendants import check_mel, load_network
 from audiodiff.interop.priorgrad import DEFAULT_PARAMS as PRIORGRAD_PARAMS
-from audiodiff.interop.priorgrad import PEAK, Energies, check_mel, energies_of, mel_of
+from audiodiff.interop.priorgrad import MEND, PEAK, Energies, energies_of, mel_of
 from audiodiff.networks.dilated import FrequencyAware
 from audiodiff.networks.wavenet import WaveNet
 
@@ -108,7 +108,7 @@ def load(
     merged = {**DEFAULT_PARAMS, **content.get("params", {}), **(params or {})}
     network = load_network(state, int(merged["dilation_cycle_length"]), path, FrequencyAware())
     log_mel = mel_of(merged)
-    check_mel(network, log_mel, log_mel.hop_length // Wavelet.hop_length, path)
+    check_mel(network, log_mel, path, Wavelet.hop_length, mend=MEND)
     return FreGrad(
         network=network,
         betas=tuple(float(beta) for beta in merged["noise_schedule"]),

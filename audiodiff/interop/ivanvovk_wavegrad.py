@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -133,7 +134,7 @@ def load(
 
 
 def read_schedule(path: Path | str) -> tuple[float, ...]:
-    """Reads betas for sampling from one of the project's `schedules/*.pt`: a tensor, or a list of numbers.
+    """Reads betas for sampling: one of the project's `schedules/*.pt`, or a `.npy` as lmnt's search writes it.
 
     Raises:
         InputError: the file is absent or damaged, holds something else, or a number that is no beta: the
@@ -143,7 +144,11 @@ def read_schedule(path: Path | str) -> tuple[float, ...]:
     if not path.is_file():
         raise InputError(f"{path}: no such file, expected a noise schedule")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = (
+            np.load(path, allow_pickle=False)
+            if path.suffix == ".npy"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
         betas = tuple(float(beta) for beta in content)
     except Exception as error:  # what a damaged or foreign file raises depends on the byte it breaks at
         raise InputError(f"{path}: not a noise schedule, expected a list or tensor of betas") from error

@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from audiodiff.audio.mel import LogMel
+from audiodiff.errors import InputError
 from audiodiff.interop import concatenate, load_weights, require_names
 from audiodiff.interop.lmnt_diffwave import parameter_names
 from audiodiff.networks.dilated import DilatedConvolution, ZeroPadded
@@ -80,6 +82,29 @@ def build_network(
         ),
         convolution=convolution,
     )
+
+
+def check_mel(
+    network: WaveNet, log_mel: LogMel, source: Path | str, hop_length: int = 1, *, mend: str
+) -> None:
+    """Checks that the network hears this mel.
+
+    Args:
+        network: the network.
+        log_mel: the mel of the configuration.
+        source: the file, for messages.
+        hop_length: samples of a position of x.
+        mend: what the user can do.
+
+    Raises:
+        InputError: another number of bands or hop.
+    """
+    hears = network.condition_shape.local_features, network.hop_length * hop_length
+    if hears != (log_mel.n_mels, log_mel.hop_length):
+        raise InputError(
+            f"{source}: the network hears {hears[0]} bands every {hears[1]} samples, the configuration says "
+            f"{log_mel.n_mels} every {log_mel.hop_length}; {mend}"
+        )
 
 
 def _exchange_halves(tensor: Tensor) -> Tensor:

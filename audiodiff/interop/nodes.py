@@ -87,15 +87,19 @@ def schedule(betas: Sequence[float]) -> Node:
     return target(BetaTable, betas=tuple(betas))
 
 
-def conditioner(part: nn.Module) -> Node:
-    """Returns the node of a conditioner that hears a mel or nothing; its statistics are saved with the weights."""
+def conditioner(part: nn.Module, representation: Node) -> Node:
+    """Returns the node of a conditioner that hears a mel or nothing; its statistics are saved with the weights.
+
+    Args:
+        part: the conditioner.
+        representation: node of what is diffused, where a prior looks its positions up.
+    """
     if isinstance(part, MelEnergyPrior):
         return target(
             type(part),
             log_mel=part.log_mel,
+            representation=representation,
             energy_max=part.energy_max,
             std_min=part.std_min,
-            hop_length=part.hop_length,
-            window=part.hop_length * part.overlap,
         )
     return target(type(part), log_mel=part.log_mel) if isinstance(part, Mel) else target(type(part))

@@ -24,12 +24,13 @@ from audiodiff.diffusion.schedules import linear
 from audiodiff.diffusion.times import FAST_SCHEDULES
 from audiodiff.errors import InputError
 from audiodiff.interop import read_checkpoint, require_tensors
-from audiodiff.interop.lmnt_descendants import load_network
+from audiodiff.interop.lmnt_descendants import check_mel, load_network
 from audiodiff.networks.wavenet import WaveNet
 
 MEL_PRESET = "hifigan_22k80"
 LICENCE = "MIT"
 PEAK = 0.95
+MEND = "models that hear the energy beside the mel (condition_prior) are not read"
 
 # The project's own params.py, for files that hold weights alone.
 DEFAULT_PARAMS: Mapping[str, Any] = {
@@ -117,7 +118,7 @@ def load(
     merged = {**DEFAULT_PARAMS, **content.get("params", {}), **(params or {})}
     network = load_network(state, int(merged["dilation_cycle_length"]), path)
     log_mel = mel_of(merged)
-    check_mel(network, log_mel, log_mel.hop_length, path)
+    check_mel(network, log_mel, path, mend=MEND)
     return PriorGrad(
         network=network,
         betas=tuple(float(beta) for beta in merged["noise_schedule"]),
@@ -139,27 +140,6 @@ def mel_of(params: Mapping[str, Any]) -> LogMel:
         "f_max": float(params["fmax"]),
     }
     return LogMel.from_definition(preset(MEL_PRESET).definition() | changes)
-
-
-def check_mel(network: WaveNet, log_mel: LogMel, hop_length: int, source: Path | str) -> None:
-    """Checks that the network hears this mel.
-
-    Args:
-        network: the network.
-        log_mel: the mel of the params.
-        hop_length: positions of x in a frame.
-        source: the file, for messages.
-
-    Raises:
-        InputError: another number of bands or hop.
-    """
-    hears = network.condition_shape.local_features, network.hop_length
-    if hears != (log_mel.n_mels, hop_length):
-        raise InputError(
-            f"{source}: the network hears {hears[0]} features every {hears[1]} positions, the params say "
-            f"{log_mel.n_mels} bands every {hop_length}; models that hear the energy beside the mel "
-            "(condition_prior) are not read"
-        )
 
 
 def energies_of(params: Mapping[str, Any], log_mel: LogMel, stats: Path | str | None) -> Energies:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -105,15 +104,17 @@ def _table_model(
     sampler: Sampler,
     training: Training,
     unknown: tuple[str, ...],
+    bands: Node | None = None,
 ) -> Foreign:
-    """Returns a model of the waveform that predicts the noise on a table of betas."""
+    """Returns a model that predicts the noise on a table of betas; it diffuses the waveform, or the given bands."""
+    representation = bands or nodes.target(Waveform, sample_rate=imported.sample_rate, channels=1)
     network = getattr(imported, "network")  # noqa: B009 each importer has a class of its own
     return Foreign(
         network=network,
         plan=plan,
-        representation=nodes.target(Waveform, sample_rate=imported.sample_rate, channels=1),
+        representation=representation,
         conditioner=conditioner,
-        told=nodes.conditioner(conditioner),
+        told=nodes.conditioner(conditioner, representation),
         log_mel=conditioner.log_mel if isinstance(conditioner, Mel) else None,
         sample_rate=imported.sample_rate,
         channels=1,
@@ -218,15 +219,15 @@ def _priorgrad(file: Path, options: Options) -> Foreign:
 
 def _fregrad(file: Path, options: Options) -> Foreign:
     imported = fregrad.load(file, options.stats, values_of(options.config))
-    model = _table_model(
+    return _table_model(
         imported,
         nodes.wavenet(imported.network),
         imported.conditioner(),
         Sampler(Ancestral(), TableGrid(), constraint=Clip(*imported.clip)),
         Training("mse_stft", "rows", _seconds(_VOCODER_FRAMES, imported.log_mel)),
         (*_without_params(file, options), *_without_stats(options)),
+        nodes.target(Wavelet, sample_rate=imported.sample_rate),
     )
-    return replace(model, representation=nodes.target(Wavelet, sample_rate=imported.sample_rate))
 
 
 def _speechbrain_diffwave(file: Path, options: Options) -> Foreign:

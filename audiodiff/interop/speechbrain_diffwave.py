@@ -17,7 +17,7 @@ from audiodiff.audio.mel import LogMel, preset
 from audiodiff.diffusion.schedules import linear
 from audiodiff.errors import InputError
 from audiodiff.interop import read_checkpoint, require_tensors
-from audiodiff.interop.lmnt_descendants import load_network
+from audiodiff.interop.lmnt_descendants import check_mel, load_network
 from audiodiff.networks.dilated import Reflected
 from audiodiff.networks.wavenet import WaveNet
 
@@ -76,10 +76,15 @@ def load(path: Path | str, hparams: Mapping[str, Any] | None = None) -> SpeechBr
             DEFAULT_HPARAMS for those that are read.
 
     Raises:
-        InputError: no checkpoint, parameters missing, unknown or of another shape, or another number of bands or
-            hop than the hyperparameters say.
+        InputError: no checkpoint or one without the names of the project's layers, parameters missing, unknown or
+            of another shape, or another number of bands or hop than the hyperparameters say.
     """
     state = require_tensors(read_checkpoint(path), path)
+    if not any(infix in key for key in state for infix in _INFIXES):
+        raise InputError(
+            f"{path}: no parameter is named as SpeechBrain's layers name theirs (.w., .conv.); import it as a "
+            "checkpoint of lmnt's DiffWave, or of another project that kept lmnt's names (PriorGrad, Amphion)"
+        )
     for infix in _INFIXES:
         state = {key.replace(infix, "."): value for key, value in state.items()}
     merged = {**DEFAULT_HPARAMS, **(hparams or {})}
@@ -105,10 +110,5 @@ def _mel_of(hparams: Mapping[str, Any], network: WaveNet, source: Path | str) ->
         "f_max": float(hparams["spec_f_max"]),
     }
     log_mel = LogMel.from_definition(preset(MEL_PRESET).definition() | changes)
-    hears = network.condition_shape.local_features, network.hop_length
-    if hears != (log_mel.n_mels, log_mel.hop_length):
-        raise InputError(
-            f"{source}: the network hears {hears[0]} bands every {hears[1]} samples, the hyperparameters say "
-            f"{log_mel.n_mels} every {log_mel.hop_length}; give spec_n_mels and spec_hop_length of its recipe"
-        )
+    check_mel(network, log_mel, source, mend="give spec_n_mels and spec_hop_length of its recipe")
     return log_mel

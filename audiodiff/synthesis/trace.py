@@ -150,9 +150,18 @@ def trace(model: AudioDiffusion, source: Path, request: TraceRequest, out: Path,
     recording = None if request.recording is None else _read(model, request.recording)
     batch = _batch(model, source, request, recording)
     result = _synthesize(model, replace(sampler, step=recorder), batch, request)
-    columns = _columns(
-        model, batch, result if recording is None else recording, result, recorder, times, request
-    )
+    clean = result if recording is None else recording
+    forward = _forward(model, batch, clean, times[chosen], request.seed)
+    columns = [
+        Column(
+            number,
+            float(times[number]),
+            snr_db[number],
+            noised,
+            *_reverse(model, batch, result, recorder, number),
+        )
+        for number, noised in zip(chosen, forward, strict=True)
+    ]
     files = _write_sounds(model, columns, result, out)
     curves = Curves(
         updates=recorder.updates,
@@ -255,7 +264,7 @@ def _forward(model: AudioDiffusion, batch: Batch, clean: Tensor, times: Tensor, 
     heard = replace(batch, waveform=clean[None].to(model.device), lengths=torch.tensor([length]))
     with torch.inference_mode():
         x, condition = model.encode(heard)
-        noise = KeyedNoise(seed, [0])(0, tuple(x.shape), model.device)
+        noise = KeyedNoise(seed, [0])(0, x.shape, model.device)
         noised = [_unit_scale(schedule, diffuse(schedule, x, noise, t), t) for t in times[:-1]]
         return [*(_decode(model, x_t, condition, length) for x_t in noised), clean]
 

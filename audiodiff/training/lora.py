@@ -39,8 +39,8 @@ class LowRank:
         train: parts that are trained whole, such as conditioner, where labels are new.
     """
 
-    rank: int = 8
-    alpha: float = 16.0
+    rank: int
+    alpha: float
     targets: tuple[str, ...] | None = None
     train: tuple[str, ...] = ()
 
@@ -51,20 +51,19 @@ class LowRank:
 
 
 def low_rank(node: Mapping[str, Any]) -> LowRank:
-    """Returns the settings of a recipe's node; what it leaves out has its default.
+    """Returns the settings of a recipe's node (recipes/lora/).
 
     Raises:
-        InputError: an unknown key, or a value that is not of its kind.
+        InputError: keys that are not those of LowRank, or a value that is not of its kind.
     """
     names = [each.name for each in fields(LowRank)]
-    unknown = [str(key) for key in node if key not in names]
-    if unknown:
-        raise InputError(f"lora: unknown {', '.join(unknown)}; expected {', '.join(names)}")
+    if set(node) != set(names):
+        raise InputError(f"lora: got {', '.join(map(str, node)) or 'nothing'}; expected {', '.join(names)}")
     settings = LowRank(
-        rank=node.get("rank", LowRank.rank),
-        alpha=node.get("alpha", LowRank.alpha),
-        targets=_names(node.get("targets"), "lora.targets"),
-        train=_names(node.get("train"), "lora.train") or (),
+        rank=node["rank"],
+        alpha=node["alpha"],
+        targets=_names(node["targets"], "lora.targets"),
+        train=_names(node["train"], "lora.train") or (),
     )
     if type(settings.rank) is not int or settings.rank < 1:
         raise InputError(f"lora.rank: got {settings.rank!r}, expected a whole number from 1 on, such as 8")
@@ -115,7 +114,7 @@ def check_new(taken: Taken, settings: LowRank) -> None:
         parts = sorted({"conditioner" if name.startswith("conditioner.") else name for name in left})
         raise InputError(
             f"lora: {', '.join(left[:4])} {'is' if len(left) == 1 else 'are'} new and no adapter teaches it; "
-            f"train it whole with 'lora={{train: [{', '.join((*settings.train, *parts))}]}}'"
+            f"train it whole with lora.train=[{','.join((*settings.train, *parts))}]"
         )
 
 

@@ -26,7 +26,7 @@ def run_facts(
         "seed": recipe["training"]["seed"],
         "commit": commit(),
         "command": command,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "audiodiff": audiodiff.__version__,
     }
 

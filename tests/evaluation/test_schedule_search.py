@@ -61,7 +61,7 @@ def copied(sounds: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def request(data: Path, **changes: object) -> SearchRequest:
+def request(data: Path, /, **changes: object) -> SearchRequest:
     return replace(SearchRequest(3, data, clips=2, test_clips=3, seconds=0.2, rounds=1), **changes)
 
 
@@ -304,7 +304,7 @@ def test_the_section_of_the_card_is_replaced_where_other_sections_follow() -> No
     [
         ({"steps": 0}, "--steps: got 0"),
         ({"steps": 1001}, "table has 1000 rows"),
-        ({"steps": 2, "sampler": "plms"}, "PLMS|choose ddim|3 or more"),
+        ({"steps": 1, "sampler": "dpmpp_2m"}, "CleanMultistep, which needs 2 or more"),
         ({"clips": 0}, "--clips"),
         ({"test_clips": 0}, "--test-clips"),
         ({"rounds": 0}, "--rounds"),

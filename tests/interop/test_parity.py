@@ -88,9 +88,9 @@ def test_lmnt_wavegrad_on_a_given_schedule_sounds_as_lmnts(
     path = fixtures_dir / "lmnt_wavegrad" / f"{name}.npz"
     data = arrays(path)
     betas = data.get("noise_schedule", foreign_files.meta_of(path).get("noise_schedule"))
-    torch.save(torch.as_tensor(betas), tmp_path / "betas.pt")
+    np.save(tmp_path / "betas.npy", np.asarray(betas))  # as the project's search does
     file, _ = foreign_files.lmnt_wavegrad(tmp_path, fixtures_dir)
-    import_checkpoint("lmnt_wavegrad", file, tmp_path / "model", Options(schedule=tmp_path / "betas.pt"))
+    import_checkpoint("lmnt_wavegrad", file, tmp_path / "model", Options(schedule=tmp_path / "betas.npy"))
     noise = data["noise"][:, :, None]
     sound = synthesize(tmp_path / "model", noise, mel_of(data), noise.shape[-1])
     assert_close(sound, data["output"], name)

@@ -17,7 +17,7 @@ from audiodiff.diffusion.likelihood import (
 )
 from audiodiff.diffusion.process import noise_ratio
 from audiodiff.diffusion.schedules import NoiseSchedule
-from audiodiff.diffusion.times import LogSnrGrid, UniformGrid
+from audiodiff.diffusion.times import LogSnrGrid
 from audiodiff.errors import InputError
 from tests.laws.exact import SCHEDULES, draw, flow_map, gaussian, moments, scalar
 
@@ -52,9 +52,7 @@ def test_log_likelihood_of_a_gaussian_is_exact_to_a_hundredth_of_a_nat(
 ) -> None:
     schedule, mean = SCHEDULES[kind], 0.7
     x = mean + std * draw(*shape)
-    found = ProbabilityFlow(200 if kind != "karras" else 400)(
-        gaussian(schedule, mean, std), schedule, x, generator()
-    )
+    found = ProbabilityFlow(200)(gaussian(schedule, mean, std), schedule, x, generator())
     assert found.dtype == torch.float64
     torch.testing.assert_close(found, models_own(schedule, x, mean, std), rtol=0, atol=1e-2)
 
@@ -63,7 +61,7 @@ def test_log_likelihood_of_a_gaussian_is_exact_to_a_hundredth_of_a_nat(
 def test_log_likelihood_is_that_of_the_data(kind: str) -> None:
     """The model's own end is that of the data, up to the signal that its schedule leaves at t = 1."""
     schedule, x = SCHEDULES[kind], 0.1 + 0.8 * draw(5, 1, 4)
-    found = ProbabilityFlow(200)(gaussian(schedule, 0.1, 0.8), schedule, x, generator())
+    found = ProbabilityFlow()(gaussian(schedule, 0.1, 0.8), schedule, x, generator())
     torch.testing.assert_close(found, log_normal(x, 0.1, 0.64), rtol=0, atol=1e-2)
 
 
@@ -75,11 +73,6 @@ def test_error_falls_with_second_order_in_the_steps() -> None:
         return float((found - models_own(schedule, x, 0.7, 0.5)).abs().max())
 
     assert error(50) / error(100) == pytest.approx(4, abs=0.8)
-
-
-def correlated(schedule: NoiseSchedule, covariance: Tensor) -> tuple[Tensor, Tensor]:
-    values, vectors = torch.linalg.eigh(covariance)
-    return values, vectors
 
 
 def test_probes_estimate_the_trace_without_bias_where_positions_depend_on_each_other() -> None:
@@ -138,7 +131,7 @@ def bound(kind: str, steps: int, mean: float, std: float, x: Tensor) -> Tensor:
     def noise(step: int, number: int) -> Tensor:
         return draw(*x.shape, seed=step)
 
-    grid = UniformGrid(steps) if kind == "flow" else LogSnrGrid(steps)
+    grid = LogSnrGrid(steps, ratio_max=150 if kind == "flow" else None)
     return variational_bound(gaussian(schedule, mean, std), schedule, x, grid, noise)
 
 
@@ -148,14 +141,14 @@ def test_bound_lies_above_minus_log_p_and_is_tight_with_many_steps(kind: str) ->
     x = (mean + std * draw(1, 1, 4)).expand(items, 1, 4)
     exact = -float(log_normal(x[:1], mean, std**2))
     gaps, doubts = [], []
-    for steps in (20, 300):
+    for steps in (30, 300):
         found = bound(kind, steps, mean, std, x)
         gaps.append(float(found.mean()) - exact)
         doubts.append(4 * float(found.std()) / items**0.5)
     assert gaps[0] > -doubts[0]
-    assert gaps[1] > -doubts[1] - 0.01  # the end of the flow is not exactly that of the data
-    assert gaps[1] < 0.08 + doubts[1]
-    assert gaps[1] < gaps[0]
+    assert gaps[1] > -doubts[1]
+    assert gaps[1] < 0.3 * 4 + doubts[1]  # nats per position
+    assert gaps[1] == pytest.approx(gaps[0] / 10, abs=0.3 * gaps[0] / 10 + doubts[1])  # of first order
 
 
 def test_a_worse_denoiser_has_a_larger_bound() -> None:

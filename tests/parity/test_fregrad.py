@@ -2,7 +2,8 @@
 
 numbers/fregrad.npz was made by running that project's own model, dataset, sampling loop and wavelet transform
 (commit 29889cb, pytorch_wavelets 1.3.0) on a synthetic voice of twelve frames and on random weights (see
-stored_numbers), for the states in float64. Outputs, states and bands are every fourth position, the decoded waveform every eighth sample.
+stored_numbers), for the states in float64. Outputs, states and bands are every fourth position, the decoded
+waveform every eighth sample.
 """
 
 from __future__ import annotations
@@ -39,6 +40,11 @@ def weights() -> dict[str, Tensor]:
     return rebuilt(META["shapes"], META["seed"]) | filters
 
 
+def prior_std() -> Tensor:
+    """The project's deviation of the noise [2, F] at the positions of the bands."""
+    return DATA["target_std"].repeat_interleave(LENGTH // DATA["target_std"].shape[-1] // 2, -1)
+
+
 def checkpoint(folder: Path) -> Path:
     """A checkpoint as the project's learner writes it."""
     torch.save(
@@ -66,7 +72,7 @@ def test_bands_are_fregrads(imported: FreGrad) -> None:
 
 
 def test_prior_of_each_band_is_fregrads(imported: FreGrad) -> None:
-    expected = DATA["target_std"].repeat_interleave(LENGTH // DATA["target_std"].shape[-1] // 2, -1)
+    expected = prior_std()
     lengths = torch.tensor([LENGTH])
     for batch, tolerance in (
         (Batch(None, lengths, mel=DATA["spectrogram"]), 1e-6),
@@ -79,8 +85,7 @@ def test_prior_of_each_band_is_fregrads(imported: FreGrad) -> None:
 
 @torch.no_grad()
 def test_sampling_with_recorded_noise_gives_fregrads_trajectory_and_waveform(imported: FreGrad) -> None:
-    told = imported.conditioner()(Batch(None, torch.tensor([LENGTH]), mel=DATA["spectrogram"]))
-    told = Condition(local=told.local.double(), prior_std=told.prior_std.double())  # type: ignore[union-attr]
+    told = Condition(local=DATA["spectrogram"].double(), prior_std=prior_std()[None].double())
     states = lmnt_states(
         imported.network.double(), imported.betas, TableGrid(), told,
         lambda step: recorded(100 + step, 1, 2, LENGTH // 2).double(),

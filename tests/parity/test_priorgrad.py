@@ -152,8 +152,8 @@ def test_half_precision_weights_of_a_parallel_model_are_read(tmp_path: Path, dty
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"n_mels": 79}, r"hears 80 features every 256 positions, the params say 79 bands every 256"),
-        ({"hop_samples": 128}, r"the params say 80 bands every 128"),
+        ({"n_mels": 79}, r"hears 80 bands every 256 samples, the configuration says 79 every 256"),
+        ({"hop_samples": 128}, r"the configuration says 80 every 128"),
     ],
 )
 def test_params_that_do_not_fit_the_network_are_refused(

@@ -75,14 +75,21 @@ def test_facts_are_those_of_the_recipe(tmp_path: Path) -> None:
 
 def test_hop_length_that_the_upsampler_does_not_make_is_refused(tmp_path: Path) -> None:
     load(tmp_path, "vocoder")
-    with pytest.raises(InputError, match="every 256 samples, the hyperparameters say 80 every 300"):
+    with pytest.raises(InputError, match="every 256 samples, the configuration says 80 every 300"):
         speechbrain_diffwave.load(tmp_path / "diffwave.ckpt", META["hparams"] | {"spec_hop_length": 300})
 
 
-def test_checkpoint_of_the_project_it_began_as_is_refused(tmp_path: Path) -> None:
-    # lmnt's own names have no wrappers, but every one of its parameters would be accepted: that is one network.
+def test_missing_parameters_are_named(tmp_path: Path) -> None:
     weights = rebuilt(META["shapes"]["vocoder"], META["seed"])
     del weights["residual_layers.1.dilated_conv.conv.weight"]
     torch.save(weights, tmp_path / "diffwave.ckpt")
     with pytest.raises(InputError, match=r"missing: residual_layers.1.dilated_conv.weight"):
+        speechbrain_diffwave.load(tmp_path / "diffwave.ckpt")
+
+
+def test_checkpoint_of_a_project_with_zeros_beyond_the_ends_is_refused(tmp_path: Path) -> None:
+    weights = rebuilt(META["shapes"]["vocoder"], META["seed"])
+    lmnt = {key.replace(".conv.", ".").replace(".w.", "."): value for key, value in weights.items()}
+    torch.save(lmnt, tmp_path / "diffwave.ckpt")
+    with pytest.raises(InputError, match=r"import it as a checkpoint of lmnt's DiffWave"):
         speechbrain_diffwave.load(tmp_path / "diffwave.ckpt")

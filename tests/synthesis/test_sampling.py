@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from audiodiff.diffusion.samplers import DDIM, Ancestral
-from audiodiff.diffusion.times import BetaGrid, TableGrid, UniformGrid
+from audiodiff.diffusion.times import BetaGrid, KarrasGrid, TableGrid, TimesGrid, UniformGrid
 from audiodiff.errors import InputError
 from audiodiff.synthesis.sampling import SamplerChoice, choose_sampler
 from tests.tiny import recipe_from
@@ -38,6 +38,26 @@ def test_published_schedule_is_a_grid_by_name(recipe: dict) -> None:
     sampler = choose_sampler(recipe, SamplerChoice("ddim", grid="fastdiff-4"))
     assert isinstance(sampler.grid, BetaGrid)
     assert len(sampler.grid.betas) == 4
+
+
+def test_steps_alone_mean_the_grid_that_a_search_found_with_the_step_it_was_found_for(recipe: dict) -> None:
+    step = {"_target_": "audiodiff.diffusion.samplers.DDIM", "eta": 0.5}
+    node = {"_target_": "audiodiff.diffusion.samplers.Sampler", "step": step}
+    searched = recipe | {"searched_grids": {"2": {"times": [0.9, 0.2], "sampler": node}}}
+    sampler = choose_sampler(searched, SamplerChoice(steps=2))
+    assert sampler.step == DDIM(eta=0.5)
+    assert sampler.grid == TimesGrid([0.9, 0.2])
+    assert choose_sampler(searched, SamplerChoice(steps=2, eta=0.0)).step == DDIM()
+    assert choose_sampler(searched, SamplerChoice("ddim", steps=2)).grid == UniformGrid(2)
+    assert choose_sampler(searched, SamplerChoice(steps=2, grid="karras")).grid == KarrasGrid(2)
+    assert isinstance(choose_sampler(searched, SamplerChoice()).grid, BetaGrid)
+
+
+def test_a_default_of_chosen_times_keeps_its_number_of_steps_on_another_grid(recipe: dict) -> None:
+    grid = {"_target_": "audiodiff.diffusion.times.TimesGrid", "times": [1.0, 0.5, 0.1, 0.0]}
+    chosen = recipe | {"sampler": recipe["sampler"] | {"grid": grid}}
+    assert choose_sampler(chosen, SamplerChoice(grid="karras")).grid == KarrasGrid(3)
+    assert choose_sampler(chosen, SamplerChoice(steps=5)).grid == UniformGrid(5)
 
 
 @pytest.mark.parametrize(

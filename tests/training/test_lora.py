@@ -47,6 +47,12 @@ def randomized(model: AudioDiffusion) -> AudioDiffusion:
     return model
 
 
+def settings(**changes: Any) -> LowRank:
+    """The settings of the recipe, changed."""
+    node = yaml.safe_load((recipes_folder() / "lora" / "adapters.yaml").read_text())
+    return low_rank(node | changes)
+
+
 def batch(recipe: dict[str, Any]) -> Batch:
     lengths = torch.tensor([800, 600])
     waveform = torch.randn(2, recipe["data"]["channels"], 800, generator=torch.Generator().manual_seed(0)) / 4
@@ -77,7 +83,9 @@ def whole_run(source: Path, mini_corpus: Path, tmp_path_factory: pytest.TempPath
 
 
 def adapting(source: Path, *overrides: str) -> dict[str, Any]:
-    return tiny_recipe(f"init={source}", BELL, "lora={rank: 4, train: [conditioner]}", *overrides)
+    return tiny_recipe(
+        f"init={source}", BELL, "lora=adapters", "lora.rank=4", "lora.train=[conditioner]", *overrides
+    )
 
 
 def assert_same(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
@@ -91,7 +99,7 @@ def test_adapters_start_as_the_model_learn_everywhere_and_merge_into_it(name: st
     recipe = recipe_from(*BASE, f"model={name}", "conditioner=mel_and_labels", *HOP.get(name, []))
     model = random_model(recipe)
     before = estimate(model).detach()
-    adapt(model, LowRank(rank=2), seed=0)
+    adapt(model, LowRank(2, 4), seed=0)
     assert torch.equal(estimate(model), before)
     estimate(randomized(model)).square().mean().backward()
     trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
@@ -101,7 +109,7 @@ def test_adapters_start_as_the_model_learn_everywhere_and_merge_into_it(name: st
         assert bool(weight.grad.any()), parameter_name
     with torch.no_grad():
         change = (estimate(model) - before).abs().max()
-        plain = merged(model, LowRank(rank=2))
+        plain = merged(model, LowRank(2, 4))
         error = (estimate(plain) - estimate(model)).abs().max()
     assert float(change) > 1e-3
     assert float(error) < 1e-5 * max(1.0, float(before.abs().max()))
@@ -110,7 +118,7 @@ def test_adapters_start_as_the_model_learn_everywhere_and_merge_into_it(name: st
 
 def test_the_product_is_that_of_peft() -> None:
     model = random_model(recipe_from(*BASE, "conditioner=mel_and_labels"))
-    adapt(model, LowRank(rank=3, alpha=5), seed=0)
+    adapt(model, LowRank(3, 5), seed=0)
     randomized(model)
     layers = dict(model.named_modules())
     found = adapters(model)
@@ -218,7 +226,7 @@ def test_frozen_parts_and_parts_that_are_trained_whole_get_no_adapter() -> None:
 
     model = random_model(recipe_from(*BASE))
     freeze(model, ["denoiser.network.blocks.0"])
-    adapt(model, LowRank(train=("denoiser.network.head",)), seed=0)
+    adapt(model, LowRank(2, 4, train=("denoiser.network.head",)), seed=0)
     found = adapters(model)
     assert any(name.startswith("denoiser.network.blocks.1.") for name in found)
     assert not any(name.startswith("denoiser.network.blocks.0.") for name in found)
@@ -229,7 +237,7 @@ def test_frozen_parts_and_parts_that_are_trained_whole_get_no_adapter() -> None:
 
 def test_targets_are_patterns_of_layer_names() -> None:
     model = random_model(recipe_from(*BASE))
-    adapt(model, low_rank({"targets": ["*.expand", "denoiser.network.head"]}), seed=0)
+    adapt(model, settings(targets=["*.expand", "denoiser.network.head"]), seed=0)
     assert sorted(adapters(model)) == [
         "denoiser.network.blocks.0.expand", "denoiser.network.blocks.1.expand", "denoiser.network.head",
     ]  # fmt: skip
@@ -238,7 +246,7 @@ def test_targets_are_patterns_of_layer_names() -> None:
 @pytest.mark.parametrize(
     ("node", "words"),
     [
-        ({"rnak": 4}, "unknown rnak; expected rank, alpha, targets, train"),
+        ({"rnak": 4}, "got rank, alpha, targets, train, rnak; expected rank, alpha, targets, train"),
         ({"rank": 0}, r"lora\.rank: got 0"),
         ({"rank": 2.5}, r"lora\.rank: got 2\.5"),
         ({"alpha": -1}, r"lora\.alpha: got -1"),
@@ -256,21 +264,19 @@ def test_targets_are_patterns_of_layer_names() -> None:
 )
 def test_settings_that_cannot_be_are_refused(node: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        adapt(random_model(recipe_from(*BASE)), low_rank(node), seed=0)
+        adapt(random_model(recipe_from(*BASE)), settings(**node), seed=0)
 
 
 def test_new_rows_that_nothing_would_teach_are_refused(
     source: Path, mini_corpus: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(
-        InputError, match=r"is new and no adapter teaches it; .*lora=\{train: \[conditioner\]\}"
-    ):
+    with pytest.raises(InputError, match=r"is new and no adapter teaches it; .*lora\.train=\[conditioner\]"):
         open_run(adapting(source, "lora.train=[]"), mini_corpus, tmp_path, "test", QUIET)
 
 
 def test_adapters_of_nothing_are_refused(mini_corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="lora adapts a trained model; name its folder with init="):
-        open_run(tiny_recipe("lora={}"), mini_corpus, tmp_path, "test", QUIET)
+        open_run(tiny_recipe("lora=adapters"), mini_corpus, tmp_path, "test", QUIET)
 
 
 def test_without_peft_the_message_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,7 +289,7 @@ def test_without_peft_the_message_says_how_to_install_it(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(builtins, "__import__", without_peft)
     with pytest.raises(InputError, match=r"pip install 'audiodiff\[lora\]'"):
-        adapt(random_model(recipe_from(*BASE)), LowRank(), seed=0)
+        adapt(random_model(recipe_from(*BASE)), LowRank(2, 4), seed=0)
 
 
 def test_a_run_is_not_resumed_with_other_adapters(source: Path, whole_run: Path, mini_corpus: Path) -> None:
@@ -300,7 +306,7 @@ def another(source: Path, folder: Path, *overrides: str) -> Path:
 def test_another_base_is_refused_unless_forced(source: Path, whole_run: Path, tmp_path: Path) -> None:
     adapter, other = load_adapter(whole_run), another(source, tmp_path / "other")
     with pytest.raises(
-        InputError, match="is not the model that this adapter was trained on, spoken .*--force-base"
+        InputError, match=r"is not the model that this adapter was trained on, spoken .*--force-base"
     ):
         merge(other, adapter)
     forced = merge(other, adapter, force_base=True).state_dict()
