@@ -340,7 +340,7 @@ def find_model(folder: str | Path) -> Path:
     if place.is_file():
         raise InputError(
             f"{place}: is a file, expected a model folder with {WEIGHTS} and {CONFIG}; "
-            "other projects' checkpoint files are imported with audiodiff.interop"
+            "other projects' checkpoint files are taken in by `audiodiff import`"
         )
     for candidate in (place, place / "model"):
         if (candidate / WEIGHTS).is_file() and (candidate / CONFIG).is_file():

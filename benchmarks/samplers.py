@@ -46,6 +46,11 @@ SAMPLERS = (
     "dpmpp_2s", "sde_dpmpp_2m", "unipc", "plms", "pndm", "deis", "gradtts", "gradtts_sde",
 )  # fmt: skip
 UNIFORM = ("ancestral", "ancestral_large")  # whose recipes walk the whole table
+AXES = {
+    "accuracy": "asked label recognised (higher is better)",
+    "mcd": "mel-cepstral distortion, dB (lower is better)",
+    "pesq_nb": "PESQ, narrow band (higher is better)",
+}
 STEPS = (1, 2, 4, 6, 8, 12, 25, 50)
 
 
@@ -68,7 +73,6 @@ class Labelled:
     judge: Judge
     seconds: float
     metrics: tuple[str, ...] = ("accuracy",)
-    better: str = "higher"
 
     def score(self, sampler: Sampler, seed: int) -> dict[str, float]:
         """Returns the share of sounds in which the judge hears the label that was asked."""
@@ -99,7 +103,6 @@ class Resynthesized:
     model: AudioDiffusion
     clips: list[Tensor] = field(default_factory=list)
     metrics: tuple[str, ...] = ("mcd", "pesq_nb")
-    better: str = "lower"
 
     def score(self, sampler: Sampler, seed: int) -> dict[str, float]:
         """Returns mean MCD in dB and mean narrow-band PESQ."""
@@ -170,7 +173,7 @@ def draw(scores: dict[str, Any], metric: str, path: Path) -> None:
     ticks = (1, 2, 4, 8, 16, 32, 64, 128)
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.set_xlabel("network evaluations")
-    axes.set_ylabel(metric)
+    axes.set_ylabel(AXES[metric])
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7, ncol=2)
     write_png(figure, path)

@@ -16,6 +16,7 @@ from audiodiff.cli.failure import fail
 from audiodiff.cli.import_checkpoint import import_checkpoint
 from audiodiff.cli.info import info
 from audiodiff.cli.judge import judge
+from audiodiff.cli.likelihood import likelihood
 from audiodiff.cli.merge import merge
 from audiodiff.cli.prepare import prepare
 from audiodiff.cli.search_schedule import search_schedule
@@ -41,6 +42,7 @@ app.command()(vocode)
 app.command()(trace)
 app.command()(judge)
 app.command()(evaluate)
+app.command()(likelihood)
 app.command()(info)
 app.command("search-schedule")(search_schedule)
 app.command("import")(import_checkpoint)

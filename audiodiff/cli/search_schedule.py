@@ -96,8 +96,8 @@ def _verdict(found: FoundSchedule) -> str:
     unit = f" {found.scale.unit}".rstrip()
     compared = "worse" if found.origin == found.rival else "better"
     told = (
-        f"{found.scored} grids scored in {found.seconds:.0f} s; on held-out clips the found grid is {compared} than the "
-        f"best other, {found.rival}, by {abs(gain):.3g}{unit} (gain {low:.3g} to {high:.3g} with 95 % confidence)"
+        f"{found.scored} grids scored in {found.seconds:.0f} s; on held-out clips the found grid is {compared} than "
+        f"the best other, {found.rival}, by {abs(gain):.3g}{unit} (gain {low:.3g} to {high:.3g} with 95 % confidence)"
     )
     if found.origin == found.rival:
         return f"{told}, so {found.rival} is kept; more --clips may find a better one"

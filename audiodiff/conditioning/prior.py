@@ -9,11 +9,12 @@ the prior enters the diffusion is said in `diffusion.priors`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from audiodiff.audio.mel import LogMel
 from audiodiff.conditioning.mel import Mel
@@ -125,12 +126,33 @@ class SubbandEnergyPrior(MelEnergyPrior):
 
     def deviation(self, mel: Tensor) -> Tensor:
         """Returns the deviations of the noise [B, 2, F] at the frames of a mel [B, n_mels, F]."""
-        from torchaudio.functional import highpass_biquad, lowpass_biquad  # a second, only where it is needed
-
         half = mel.shape[1] // 2
         lower, upper = (
             part.sum(1).sqrt() for part in self.log_mel.magnitude(mel).split((half, mel.shape[1] - half), 1)
         )
         both = self._normalized(torch.stack([lower.clamp(max=self.energy_max), upper], 1))
-        passed = lowpass_biquad(highpass_biquad(both, _SUBBAND_RATE, _HIGH_PASS), _SUBBAND_RATE, _LOW_PASS)
+        passed = _second_order(_second_order(both, _HIGH_PASS, -1), _LOW_PASS, 1)
         return passed.clamp(min=self.std_min)
+
+
+def _second_order(values: Tensor, cutoff: float, sign: int) -> Tensor:
+    """Returns values [..., F] through a second-order filter of Q = 0.707 that starts at rest, limited to [-1, 1].
+
+    Bristow-Johnson's audio equalizer cookbook, as the project has it from torchaudio.
+
+    Args:
+        values: one number a frame.
+        cutoff: Hz.
+        sign: 1 for a low-pass, -1 for a high-pass.
+    """
+    # In float32, as there: the high-pass lies so low that its cosine is 1 but for the last digits.
+    phase = torch.tensor(2 * math.pi * cutoff / _SUBBAND_RATE)
+    slope, cosine = phase.sin() / (2 * 0.707), phase.cos()
+    outer = (1 - sign * cosine) / 2 / (1 + slope)
+    first, second = 2 * cosine / (1 + slope), (slope - 1) / (1 + slope)
+    padded = nn.functional.pad(values.to("cpu", torch.float64), (2, 0))
+    driven = outer * (padded[..., 2:] + 2 * sign * padded[..., 1:-1] + padded[..., :-2])
+    passed = [torch.zeros_like(driven[..., 0])] * 2
+    for drive in driven.unbind(-1):
+        passed.append(drive + first * passed[-1] + second * passed[-2])
+    return torch.stack(passed[2:], -1).clamp(-1, 1).to(values)

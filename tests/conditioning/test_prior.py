@@ -164,6 +164,18 @@ def test_sub_band_prior_follows_each_half_of_the_bands() -> None:
     torch.testing.assert_close(both[0], both[1].flip(1))
 
 
+def test_steady_level_is_forgotten_by_the_sub_band_prior_as_by_torchaudios_high_pass() -> None:
+    from torchaudio.functional import highpass_biquad, lowpass_biquad
+
+    prior = SubbandEnergyPrior(log_mel(), HAAR, 0.5, 0.01)
+    found = prior.deviation(torch.full((1, BANDS, 400), -3.5))[0, 0]
+    energy = (BANDS / 2 * torch.tensor(-3.5).exp()).sqrt()
+    level = ((energy - prior.energy_min) / (0.5 - prior.energy_min)).double().expand(400)
+    expected = lowpass_biquad(highpass_biquad(level, 11025, 15.0), 11025, 5500.0).clamp(min=0.01)
+    torch.testing.assert_close(found, expected.float(), rtol=0, atol=1e-3)
+    assert float(found[0]) > 20 * float(found[-1])
+
+
 def test_joint_carries_the_prior_beside_the_labels() -> None:
     joint = Joint([MelEnergyPrior(log_mel(), WAVEFORM), Labels({"digit": ("one", "two")}, 4)])
     batch = replace(voice(160), labels={"digit": ("two",)})
@@ -236,7 +248,7 @@ def test_untrained_network_starts_from_noise_as_loud_as_the_mel() -> None:
 )
 def test_numbers_out_of_their_bounds_are_refused(changes: dict[str, float], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        MelEnergyPrior(log_mel(), WAVEFORM, **changes)  # type: ignore[arg-type]
+        MelEnergyPrior(log_mel(), WAVEFORM, **changes)
 
 
 @pytest.mark.parametrize("energy", [4.0, 7.5, -0.1, float("nan")])
