@@ -120,8 +120,8 @@ def table(costs: dict[str, Cost]) -> str:
     """Returns a Markdown table, ratios against the first row."""
     first = costs[FIRST]
     lines = [
-        "| network | parameters (M) | multiply-adds per s of audio (G) | ratio | s per evaluation and s of audio | ratio "
-        "| peak memory (MB) |",
+        "| network | parameters (M) | multiply-adds per s of audio (G) | ratio | s per evaluation and s of audio "
+        "| ratio | peak memory (MB) |",
         "|---|---|---|---|---|---|---|",
     ]
     lines += [

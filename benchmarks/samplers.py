@@ -194,7 +194,7 @@ def main() -> None:
     parser.add_argument(
         "--name", default="", help="a prefix for the rows, to put several models into one table"
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="scores are means over these")
     arguments = parser.parse_args()
     model = load(arguments.model)
     system: Labelled | Resynthesized
@@ -218,8 +218,10 @@ def main() -> None:
             parts = (
                 len(system.clips) if isinstance(system, Resynthesized) else -(-len(combinations(model)) // 30)
             )
-            found = system.score(sampler, arguments.seed)
-            row[str(steps)] = found | {"evaluations": counted.calls / parts}
+            each = [system.score(sampler, seed) for seed in arguments.seeds]
+            found = {key: float(np.mean([score[key] for score in each])) for key in each[0]}
+            evaluations = counted.calls / parts / len(each)
+            row[str(steps)] = found | {"evaluations": evaluations, "seeds": arguments.seeds}
         except (InputError, FloatingPointError) as error:
             row[str(steps)] = {"refused": str(error)}
         write_whole({path: (json.dumps(scores, indent=1) + "\n").encode()})
