@@ -197,7 +197,10 @@ def test_the_added_sampler_beats_ddim_and_the_added_grid_serves(added: dict[str,
     schedule = linear(1e-4, 0.02, 1000)
     x = torch.linspace(-2, 2, 9, dtype=torch.float64).view(1, 1, 9)
     errors = {}
-    ralston, grid = added["audiodiff/diffusion/singlestep.py"]["Ralston"], added["audiodiff/diffusion/times.py"]
+    ralston, grid = (
+        added["audiodiff/diffusion/singlestep.py"]["Ralston"],
+        added["audiodiff/diffusion/times.py"],
+    )
     for name, sampler in {  # as many evaluations, but for the last step's
         "ddim": Sampler(DDIM(), UniformGrid(40)),
         "ralston": Sampler(ralston(), UniformGrid(20)),

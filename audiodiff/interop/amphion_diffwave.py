@@ -16,7 +16,7 @@ from typing import Any
 from audiodiff.audio.mel import LogMel, preset
 from audiodiff.diffusion.schedules import linear
 from audiodiff.interop import read_checkpoint, require_tensors
-from audiodiff.interop.lmnt_descendants import check_mel, load_network
+from audiodiff.interop.lmnt_family import check_mel, load_network
 from audiodiff.networks.wavenet import WaveNet
 
 MEL_PRESET = "bigvgan_24k100"

@@ -25,7 +25,7 @@ from audiodiff.diffusion.schedules import linear, zero_terminal_snr
 from audiodiff.diffusion.times import FAST_SCHEDULES
 from audiodiff.errors import InputError
 from audiodiff.interop import read_checkpoint, require_tensors
-from audiodiff.interop.lmnt_descendants import check_mel, load_network
+from audiodiff.interop.lmnt_family import check_mel, load_network
 from audiodiff.interop.priorgrad import DEFAULT_PARAMS as PRIORGRAD_PARAMS
 from audiodiff.interop.priorgrad import MEND, PEAK, Energies, energies_of, mel_of
 from audiodiff.networks.dilated import FrequencyAware

@@ -8,28 +8,21 @@ its `params`; only what tensor shapes cannot show is taken from them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from audiodiff.audio.mel import LogMel, preset
 from audiodiff.errors import InputError
 from audiodiff.interop import (
-    Names,
-    concatenate,
-    count_layers,
-    load_weights,
     read_checkpoint,
-    require_names,
     require_tensors,
 )
-from audiodiff.networks.wavenet import ConditionShape, NoiseEmbedding, WaveNet
+from audiodiff.interop.lmnt_family import load_network
+from audiodiff.networks.wavenet import WaveNet
 
 MEL_PRESET = "lmnt_diffwave_22k80"
 LICENCE = "Apache-2.0"
@@ -43,24 +36,6 @@ DEFAULT_PARAMS: Mapping[str, Any] = {
     "n_fft": 1024,
     "audio_len": 5 * 22050,
 }
-
-_NAMES = {
-    "input_projection": "input_projection",
-    "embedding.first": "diffusion_embedding.projection1",
-    "embedding.second": "diffusion_embedding.projection2",
-    "skip_projection": "skip_projection",
-    "output_projection": "output_projection",
-}
-_UPSAMPLER_NAMES = {
-    "upsamplers.0.stages.0": "spectrogram_upsampler.conv1",
-    "upsamplers.0.stages.1": "spectrogram_upsampler.conv2",
-}
-_LAYER_NAMES = {
-    "dilated": "dilated_conv",
-    "step_projection": "diffusion_projection",
-    "output_projection": "output_projection",
-}
-_CONDITIONED_LAYER_NAMES = _LAYER_NAMES | {"local_projection": "conditioner_projection"}
 
 
 @dataclass(frozen=True)
@@ -114,15 +89,12 @@ def load(path: Path | str, params: Mapping[str, Any] | None = None) -> LmntDiffW
     content = read_checkpoint(path)
     state = require_tensors(content.get("model", content), path)
     merged = {**DEFAULT_PARAMS, **content.get("params", {}), **(params or {})}
-    names = parameter_names(state)
-    require_names(state, names, path)
-    network = build_network(state, int(merged["dilation_cycle_length"]))
+    network = load_network(state, int(merged["dilation_cycle_length"]), path)
     if network.upsamplers and int(merged.get("hop_samples", network.hop_length)) != network.hop_length:
         raise InputError(
             f"{path}: params say hop_samples {merged['hop_samples']}, the upsampler makes "
             f"{network.hop_length} samples of a frame"
         )
-    load_weights(network, convert(state, names), path)
     return LmntDiffWave(
         network=network,
         betas=tuple(float(beta) for beta in merged["noise_schedule"]),
@@ -145,52 +117,3 @@ def _mel_changes(params: Mapping[str, Any], network: WaveNet) -> dict[str, int]:
         "hop_length": network.hop_length,
         "n_mels": network.condition_shape.local_features,
     }
-
-
-def parameter_names(state: Mapping[str, Tensor]) -> Names:
-    """Returns for each parameter of our network the project's name, for the layers found in the state."""
-    conditioned = any(key.startswith("spectrogram_upsampler.") for key in state)
-    modules = _NAMES | (_UPSAMPLER_NAMES if conditioned else {})
-    for n in range(count_layers(state, "residual_layers.")):
-        for ours, theirs in (_CONDITIONED_LAYER_NAMES if conditioned else _LAYER_NAMES).items():
-            modules[f"layers.{n}.{ours}"] = f"residual_layers.{n}.{theirs}"
-    return {
-        f"{ours}.{kind}": (f"{theirs}.{kind}",)
-        for ours, theirs in modules.items()
-        for kind in ("weight", "bias")
-    }
-
-
-def convert(state: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]:
-    """Returns the parameters under our names, with the two halves of every gate exchanged."""
-    return {
-        key: _exchange_halves(tensor) if ".dilated." in key or ".local_projection." in key else tensor
-        for key, tensor in concatenate(state, names).items()
-    }
-
-
-def build_network(state: Mapping[str, Tensor], dilation_cycle: int) -> WaveNet:
-    """Returns a fresh network of the sizes that the project's tensors have."""
-    channels, audio_channels, _ = state["input_projection.weight"].shape
-    hidden_dim, dim = state["diffusion_embedding.projection1.weight"].shape
-    mel = state.get("residual_layers.0.conditioner_projection.weight")
-    stages = [state[f"{key}.weight"] for key in _UPSAMPLER_NAMES.values()] if mel is not None else []
-    return WaveNet(
-        residual_layers=count_layers(state, "residual_layers."),
-        residual_channels=channels,
-        skip_channels=state["skip_projection.weight"].shape[0],
-        dilation_cycle=dilation_cycle,
-        audio_channels=audio_channels,
-        embedding=NoiseEmbedding(
-            dim, hidden_dim, out_dim=state["diffusion_embedding.projection2.weight"].shape[0]
-        ),
-        condition=ConditionShape(
-            local_features=None if mel is None else mel.shape[1],
-            upsample_factors=tuple(math.ceil(stage.shape[-1] / 2) for stage in stages),
-        ),
-    )
-
-
-def _exchange_halves(tensor: Tensor) -> Tensor:
-    first, second = tensor.chunk(2)
-    return torch.cat([second, first])

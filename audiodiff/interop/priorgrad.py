@@ -24,7 +24,7 @@ from audiodiff.diffusion.schedules import linear
 from audiodiff.diffusion.times import FAST_SCHEDULES
 from audiodiff.errors import InputError
 from audiodiff.interop import read_checkpoint, require_tensors
-from audiodiff.interop.lmnt_descendants import check_mel, load_network
+from audiodiff.interop.lmnt_family import check_mel, load_network
 from audiodiff.networks.wavenet import WaveNet
 
 MEL_PRESET = "hifigan_22k80"

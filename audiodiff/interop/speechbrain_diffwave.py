@@ -17,7 +17,7 @@ from audiodiff.audio.mel import LogMel, preset
 from audiodiff.diffusion.schedules import linear
 from audiodiff.errors import InputError
 from audiodiff.interop import read_checkpoint, require_tensors
-from audiodiff.interop.lmnt_descendants import check_mel, load_network
+from audiodiff.interop.lmnt_family import check_mel, load_network
 from audiodiff.networks.dilated import Reflected
 from audiodiff.networks.wavenet import WaveNet
 

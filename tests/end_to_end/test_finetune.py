@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from audiodiff.audio import io
+from audiodiff.cli.app import main
 from audiodiff.model import load
 from tests.tiny import TINY_MINI, save_random_model
 
@@ -110,11 +111,16 @@ def test_an_adapted_model_can_be_fine_tuned_further(place: Path) -> None:
         ("train {tiny} out=a init=base lora=adapters lora.rnak=2", "lora.rnak"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_one_line_and_exit_code_2(place: Path, line: str, words: str) -> None:
+def test_a_mistake_is_one_line_and_exit_code_2(
+    place: Path, line: str, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
     tiny = f"{' '.join(TINY_MINI)} data_dir=data"
-    done = audiodiff(place, line.format(tiny=tiny))
-    assert done.code == 2, done.err
-    (said,) = [text for text in done.err.splitlines() if text]
+    monkeypatch.setattr("sys.argv", ["audiodiff", *shlex.split(line.format(tiny=tiny))])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    (said,) = [text for text in capsys.readouterr().err.splitlines() if text]
     assert said.startswith("audiodiff: ")
     assert words in said
     assert not (place / "other").exists()

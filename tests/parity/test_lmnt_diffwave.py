@@ -24,7 +24,7 @@ from audiodiff.diffusion.samplers import Ancestral, Sampler
 from audiodiff.diffusion.schedules import BetaTable, linear
 from audiodiff.diffusion.times import FAST_SCHEDULES, BetaGrid, TableGrid
 from audiodiff.errors import InputError
-from audiodiff.interop import lmnt_diffwave
+from audiodiff.interop import lmnt_diffwave, lmnt_family
 from audiodiff.interop.lmnt_diffwave import LmntDiffWave
 from audiodiff.networks.blocks import sinusoidal_embedding, step_embedding
 from audiodiff.types import Condition
@@ -260,8 +260,8 @@ def assert_trained(
     """Compares parameters after training; `reach` is how far Adam can have moved one."""
     after = {key.removeprefix("after3:"): value for key, value in data.items() if key.startswith("after3:")}
     assert after
-    names = lmnt_diffwave.parameter_names(before)
-    expected = lmnt_diffwave.convert(before | after, names)
+    names = lmnt_family.parameter_names(before)
+    expected = lmnt_family.convert(before | after)
     trained = imported.network.state_dict()
     for ours, (theirs,) in names.items():
         if theirs not in after:

@@ -71,9 +71,7 @@ def test_recording_changes_no_bit_of_the_sound(digits: Path, name: str, scale: f
     assert len(recorder.updates) == len(sampler.times(model.denoiser.schedule)) - 1
 
 
-@pytest.mark.parametrize(
-    ("name", "scale"), [("heun", 1.0), ("unipc", 1.5), ("cfgpp", 0.6)]
-)
+@pytest.mark.parametrize(("name", "scale"), [("heun", 1.0), ("unipc", 1.5), ("cfgpp", 0.6)])
 def test_result_is_the_sound_that_synthesize_makes(
     digits: Path, tmp_path: Path, name: str, scale: float
 ) -> None:

@@ -1,4 +1,4 @@
-"""What the descendants of lmnt's DiffWave share with it: parameter names and the order of a gate's halves.
+"""What lmnt's DiffWave and its descendants share: parameter names and the order of a gate's halves.
 
 PriorGrad, FreGrad, SpeechBrain and Amphion all began as copies of that network. Where they differ is the dilated
 convolution; FreGrad's holds the gates of two sub-bands one behind the other.
@@ -15,12 +15,29 @@ from torch import Tensor
 
 from audiodiff.audio.mel import LogMel
 from audiodiff.errors import InputError
-from audiodiff.interop import concatenate, load_weights, require_names
-from audiodiff.interop.lmnt_diffwave import parameter_names
+from audiodiff.interop import Names, concatenate, count_layers, load_weights, require_names
 from audiodiff.networks.dilated import DilatedConvolution, ZeroPadded
 from audiodiff.networks.wavenet import ConditionShape, NoiseEmbedding, WaveNet
 
 ZERO_PADDED = ZeroPadded()
+
+_NAMES = {
+    "input_projection": "input_projection",
+    "embedding.first": "diffusion_embedding.projection1",
+    "embedding.second": "diffusion_embedding.projection2",
+    "skip_projection": "skip_projection",
+    "output_projection": "output_projection",
+}
+_UPSAMPLER_NAMES = {
+    "upsamplers.0.stages.0": "spectrogram_upsampler.conv1",
+    "upsamplers.0.stages.1": "spectrogram_upsampler.conv2",
+}
+_LAYER_NAMES = {
+    "dilated": "dilated_conv",
+    "step_projection": "diffusion_projection",
+    "output_projection": "output_projection",
+}
+_CONDITIONED_LAYER_NAMES = _LAYER_NAMES | {"local_projection": "conditioner_projection"}
 
 
 def load_network(
@@ -47,6 +64,20 @@ def load_network(
     return network
 
 
+def parameter_names(state: Mapping[str, Tensor]) -> Names:
+    """Returns for each parameter of our network the project's name, for the layers found in the state."""
+    conditioned = any(key.startswith("spectrogram_upsampler.") for key in state)
+    modules = _NAMES | (_UPSAMPLER_NAMES if conditioned else {})
+    for n in range(count_layers(state, "residual_layers.")):
+        for ours, theirs in (_CONDITIONED_LAYER_NAMES if conditioned else _LAYER_NAMES).items():
+            modules[f"layers.{n}.{ours}"] = f"residual_layers.{n}.{theirs}"
+    return {
+        f"{ours}.{kind}": (f"{theirs}.{kind}",)
+        for ours, theirs in modules.items()
+        for kind in ("weight", "bias")
+    }
+
+
 def convert(state: Mapping[str, Tensor], convolution: DilatedConvolution = ZERO_PADDED) -> dict[str, Tensor]:
     """Returns the parameters under our names, with the two halves of every gate exchanged."""
     converted = concatenate(state, parameter_names(state))
@@ -68,7 +99,7 @@ def build_network(
     stages = () if mel is None else ("conv1", "conv2")
     widths = [state[f"spectrogram_upsampler.{stage}.weight"].shape[-1] for stage in stages]
     return WaveNet(
-        residual_layers=len({key.split(".")[1] for key in state if key.startswith("residual_layers.")}),
+        residual_layers=count_layers(state, "residual_layers."),
         residual_channels=channels,
         skip_channels=state["skip_projection.weight"].shape[0],
         dilation_cycle=dilation_cycle,
