@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -79,8 +79,8 @@ def levels(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
 def draw_levels(axis: Axes, level: np.ndarray, sample_rate: int, loudest: float) -> AxesImage:
     """Draws what `levels` gave over seconds and kHz, in colours from `loudest` down to 80 dB below it."""
     extent = (0, level.shape[1] * (_n_fft(sample_rate) // 4) / sample_rate, 0, sample_rate / 2000)
-    scale = {"vmin": loudest - RANGE_DB, "vmax": loudest, "cmap": "magma"}
-    return axis.imshow(level, origin="lower", aspect="auto", extent=extent, **scale)
+    low = loudest - RANGE_DB
+    return axis.imshow(level, "magma", origin="lower", aspect="auto", extent=extent, vmin=low, vmax=loudest)
 
 
 def draw_waveform(axis: Axes, waveform: np.ndarray, sample_rate: int) -> None:
@@ -91,9 +91,10 @@ def draw_waveform(axis: Axes, waveform: np.ndarray, sample_rate: int) -> None:
     axis.set_ylim(-height, height)
     axis.set_yticks([])
     axis.tick_params(bottom=False, labelbottom=False)
-    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
-    place = {"transform": axis.transAxes, "ha": "right", "va": "top"}
-    axis.text(0.99, 0.94, f"peak {peak:.2g}", fontsize=6, bbox=box, **place)
+    box: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+    axis.text(
+        0.99, 0.94, f"peak {peak:.2g}", transform=axis.transAxes, ha="right", va="top", fontsize=6, bbox=box
+    )
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -1,8 +1,9 @@
 """How likely recordings are under a model: bits per number by the flow and by the bound, denoising error by level.
 
 Lower bits are likelier. They count every number of x, the Representation's, so models are comparable where they
-diffuse the same x. The noise of a recording is keyed by the seed and its name and its padding is left out of
-every sum, so it has the same numbers alone and in a batch, and under two labels it is judged with the same noise.
+diffuse the same x; quiet sounds have fewer bits, so compare recordings of one level. The noise of a recording is
+keyed by the seed and its name and its padding is left out of every sum, so it has the same numbers alone and in a
+batch, and under two labels it is judged with the same noise.
 """
 
 from __future__ import annotations

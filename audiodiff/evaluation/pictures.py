@@ -62,6 +62,8 @@ def likelihood_picture(
     Raises:
         InputError: the file cannot be written.
     """
+    from matplotlib.ticker import MaxNLocator
+
     figure = new_figure(10, 4)
     left, right = figure.subplots(1, 2)
     for name in list(errors)[:_DRAWN_LINES]:
@@ -79,7 +81,7 @@ def likelihood_picture(
     right.set_ylabel("recordings", fontsize=8)
     right.set_title("How likely the recordings are: left is likelier", fontsize=9)
     right.legend(fontsize=7)
-    right.yaxis.get_major_locator().set_params(integer=True)
+    right.yaxis.set_major_locator(MaxNLocator(integer=True))
     for axis in (left, right):
         axis.tick_params(labelsize=7)
     write_png(figure, path)

@@ -103,7 +103,7 @@ def generate(model: AudioDiffusion, source: Path, request: Request, out: Path, c
     if request.batch < 1:
         raise InputError(f"--batch: got {request.batch}, expected at least 1")
     sampler = choose_sampler(model.recipe, request.sampler)
-    seconds = _default_seconds(model, source) if request.seconds is None else request.seconds
+    seconds = default_seconds(model, source) if request.seconds is None else request.seconds
     length = round(seconds * model.sample_rate)
     if length < 1:
         raise InputError(f"--seconds: got {seconds}, expected more than 0")
@@ -145,7 +145,8 @@ def _file_name(label: Mapping[str, str], item: int) -> str:
     return "".join(c if c.isalnum() or c in "-_" else "-" for c in words) + f"_{item:04d}.wav"
 
 
-def _default_seconds(model: AudioDiffusion, source: Path) -> float:
+def default_seconds(model: AudioDiffusion, source: Path) -> float:
+    """Returns the length of a sound when none is asked: the median of the training clips, where it is known."""
     try:
         facts = json.loads((find_model(source) / FACTS).read_text())
     except (OSError, ValueError):

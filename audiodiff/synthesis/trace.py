@@ -30,9 +30,9 @@ from audiodiff.diffusion.samplers import Sampler, Step
 from audiodiff.diffusion.schedules import NoiseSchedule
 from audiodiff.errors import InputError
 from audiodiff.files import write_whole
-from audiodiff.model import AudioDiffusion, Steering
+from audiodiff.model import UNSTEERED, AudioDiffusion, Steering
 from audiodiff.progress import progress_bar
-from audiodiff.synthesis.generation import _default_seconds
+from audiodiff.synthesis.generation import default_seconds
 from audiodiff.synthesis.sampling import SamplerChoice, choose_sampler, describe
 from audiodiff.synthesis.trace_picture import Column, Curves, draw_trace
 from audiodiff.synthesis.vocoder import Vocoder
@@ -171,7 +171,9 @@ def trace(model: AudioDiffusion, source: Path, request: TraceRequest, out: Path,
         snr_db=snr_db,
         chosen=chosen,
     )
-    _write_record(model, source, request, sampler, times, curves, files, out, command)
+    record: dict[str, Any] = {"model": str(source), "command": command}
+    record |= _record(request, sampler, _steering(model, request), times, curves) | {"files": files}
+    write_whole({out / RECORD: (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode("utf-8")})
     heard = "the model's own result" if request.recording is None else request.recording.name
     title = _title(request, sampler, source, len(times) - 1)
     draw_trace(columns, curves, title, heard, model.sample_rate, out / PICTURE)
@@ -233,7 +235,7 @@ def _batch(model: AudioDiffusion, source: Path, request: TraceRequest, recording
     elif recording is not None:
         length = recording.shape[-1]
     else:
-        length = round(_default_seconds(model, source) * model.sample_rate)
+        length = round(default_seconds(model, source) * model.sample_rate)
     if length < 1:
         raise InputError(f"--seconds: got {request.seconds}, expected more than 0")
     return Batch(None, torch.tensor([length]), labels)
@@ -254,7 +256,7 @@ def _synthesize(model: AudioDiffusion, sampler: Sampler, batch: Batch, request: 
         if batch.mel is not None:
             vocoder = Vocoder(model, sampler)
             return vocoder(batch.mel, batch.lengths.tolist(), batch.labels, request.seed, on_step).cpu()
-        steering = model.steering if request.steering is None else request.steering
+        steering = _steering(model, request)
         return model.synthesize(batch, sampler, request.seed, [0], steering, on_step=on_step)[0].cpu()
 
 
@@ -310,14 +312,11 @@ def _write_sounds(
     return files
 
 
-def _write_record(
-    model: AudioDiffusion, source: Path, request: TraceRequest, sampler: Sampler, times: Tensor, curves: Curves,
-    files: list[dict[str, Any]], out: Path, command: str,
-) -> None:  # fmt: skip
-    steering = model.steering if request.steering is None else request.steering
-    record = {
-        "model": str(source),
-        "command": command,
+def _record(
+    request: TraceRequest, sampler: Sampler, steering: Steering, times: Tensor, curves: Curves
+) -> dict[str, Any]:
+    """Returns the settings and the numbers along the steps."""
+    return {
         "seed": request.seed,
         "labels": dict(request.labels),
         "recording": None if request.recording is None else str(request.recording.resolve()),
@@ -329,9 +328,14 @@ def _write_record(
         "snr_db": [_finite(value) for value in curves.snr_db],
         "update_rms": curves.updates,
         "estimate_change_rms": [_finite(value) for value in curves.estimate_changes],
-        "files": files,
     }
-    write_whole({out / RECORD: (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode("utf-8")})
+
+
+def _steering(model: AudioDiffusion, request: TraceRequest) -> Steering:
+    """Returns the guidance: a vocoder has none."""
+    if _hears_mel(model):
+        return UNSTEERED
+    return model.steering if request.steering is None else request.steering
 
 
 def _finite(value: float) -> float | None:

@@ -86,7 +86,7 @@ def draw_trace(
     steps = len(curves.updates)
     figure = new_figure(0.8 + 2.1 * max(len(columns), 4), 9.6)
     figure.suptitle(title, fontsize=10)
-    parts = figure.subfigures(4, 1, height_ratios=[1, 1, 1, 0.95])
+    parts = np.asarray(figure.subfigures(4, 1, height_ratios=[1, 1, 1, 0.95]), dtype=object)
     rows = [
         ([_mono(c.forward) for c in columns], [_level_text(c) for c in columns]),
         ([_mono(c.state) for c in columns], [_step_text(c, steps) for c in columns]),
@@ -166,11 +166,13 @@ def _draw_curves(part: SubFigure, curves: Curves) -> None:
 
 def _finish(axis: Axes, title: str, curves: Curves) -> None:
     """Gives an axis its title and legend and marks the columns."""
+    from matplotlib.ticker import MaxNLocator
+
     axis.set_title(title, fontsize=8)
     axis.set_xlabel("steps made; dashed: the columns above", fontsize=7)
     axis.set_xlim(-0.02 * len(curves.updates), 1.02 * len(curves.updates))
     axis.tick_params(labelsize=7)
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     for number in curves.chosen:
         axis.axvline(number, color="0.8", linewidth=0.8, linestyle="--", zorder=0)
     axis.legend(fontsize=7)

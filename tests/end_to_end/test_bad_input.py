@@ -97,8 +97,8 @@ def test_input_with_another_suffix_is_refused(refuse, vocoder: Path, tmp_path: P
     [
         (["--label", "eleven"], "zero, one, two"),
         (["--speaker", "nobody"], "george, jackson"),
-        (["--sampler", "dpm"], "ancestral, ddim"),
-        (["--grid", "karas"], "uniform, log-snr"),
+        (["--sampler", "dpm"], "ancestral, ancestral_large"),
+        (["--grid", "karas"], "uniform, trailing, linspace"),
         (["--steps", "0"], "at least 1"),
         (["--eta", "2", "--sampler", "ddim"], "eta"),
         (["--seconds", "0"], "--seconds"),
