@@ -13,6 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from audiodiff.errors import InputError
+from audiodiff.types import Condition
+
 NEGATIVE_SLOPE = 0.4
 
 
@@ -124,3 +127,38 @@ def _silence(image: Tensor, frames: Tensor | None) -> Tensor:
     positions = torch.arange(image.shape[-1], device=image.device)
     valid = positions < frames.to(image.device)[:, None]
     return image * valid[:, None, None].to(image.dtype)
+
+
+def check_features(condition: Condition, local_features: int | None, vector_features: int | None) -> None:
+    """Checks that a condition tells what a network was built for, and nothing else.
+
+    Raises:
+        InputError: a part is missing, not expected, or of another size.
+    """
+    for name, given, expected in (
+        ("local", condition.local, local_features),
+        ("vector", condition.vector, vector_features),
+    ):
+        found = None if given is None else given.shape[1]
+        if found != expected:
+            raise InputError(
+                f"{name} condition: got {'no' if found is None else found} features, the network expects "
+                f"{'none' if expected is None else expected}; use the conditioner it was trained with"
+            )
+
+
+def cover(local: Tensor, length: int, hop_length: int) -> Tensor:
+    """Returns local [B, D, F] with exactly the ceil(length / hop) frames that `length` samples need.
+
+    A rest shorter than one hop may lack its frame: the last one is repeated.
+
+    Raises:
+        InputError: more frames than that are missing.
+    """
+    frames, needed = local.shape[-1], max(length // hop_length, 1)
+    if frames < needed:
+        raise InputError(
+            f"local condition: got {frames} frames of {hop_length} samples for {length} samples, expected "
+            f"{needed} or more; compute it from the same audio, with this hop length"
+        )
+    return torch.cat([local, local[..., -1:]], dim=-1)[..., : -(-length // hop_length)]

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from audiodiff.errors import InputError
+from audiodiff.networks.blocks import check_features
 from audiodiff.networks.unet1d_layers import Extent, FourierFeatures, Span, silence
 from audiodiff.networks.unet1d_levels import ConcatenatedSkips, Design, Level, Levels
 from audiodiff.types import Condition
@@ -105,7 +106,7 @@ class UNet1d(nn.Module):
 
     def bind(self, condition: Condition) -> Callable[[Tensor, Tensor], Tensor]:
         """Returns (x, noise_label) -> prediction with the condition projected once, at its own rate."""
-        self._check(condition)
+        check_features(condition, self.condition_shape.local_features, self.condition_shape.vector_features)
         biases: Biases = [bias(condition) for bias in self.biases]
 
         def network(x: Tensor, noise_label: Tensor) -> Tensor:
@@ -174,19 +175,6 @@ class UNet1d(nn.Module):
         samples = torch.full((1,), length) if frames is None else frames
         bias = interpolate(local, samples.to(local.device), positions, self.strides[k], self.hop_length)
         return bias if vector is None else bias + vector
-
-    def _check(self, condition: Condition) -> None:
-        shape = self.condition_shape
-        for name, given, expected in (
-            ("local", condition.local, shape.local_features),
-            ("vector", condition.vector, shape.vector_features),
-        ):
-            found = None if given is None else given.shape[1]
-            if found != expected:
-                raise InputError(
-                    f"{name} condition: got {'no' if found is None else found} features, the network expects "
-                    f"{'none' if expected is None else expected}; use the conditioner it was trained with"
-                )
 
     def _check_frames(self, condition: Condition, length: int) -> None:
         needed = max(length // self.hop_length, 1)

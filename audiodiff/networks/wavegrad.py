@@ -21,6 +21,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from audiodiff.errors import InputError
+from audiodiff.networks.blocks import check_features, cover
 from audiodiff.types import Condition
 
 NEGATIVE_SLOPE = 0.2
@@ -177,7 +178,7 @@ class WaveGrad(nn.Module):
 
     def _prepare(self, x: Tensor, condition: Condition) -> _Prepared:
         """Computes what the condition and the length of x alone determine."""
-        self._check(condition)
+        check_features(condition, self.local_features, self.vector_features)
         length = x.shape[-1]
         frames = -(-length // self.hop_length)
         rates = [math.prod(self.blocks.factors[:n]) for n in range(len(self.films), -1, -1)]
@@ -188,7 +189,7 @@ class WaveGrad(nn.Module):
             masks = [Condition(frames=valid * r).mask(x.new_empty(0, 0, frames * r)) for r in rates]
         start = None
         if self.local is not None and condition.local is not None:
-            start = self.local(_zero(_cover(condition.local, length, self.hop_length), masks[-1]))
+            start = self.local(_zero(cover(condition.local, length, self.hop_length), masks[-1]))
         vectors = [film.project(condition.vector) for film in self.films]  # type: ignore[operator]
         return _Prepared(length, condition.mask(x), masks, start, vectors)
 
@@ -209,18 +210,6 @@ class WaveGrad(nn.Module):
         if self.checkpointing and self.training and torch.is_grad_enabled():
             return checkpoint(block, *inputs, use_reentrant=False)
         return block(*inputs)
-
-    def _check(self, condition: Condition) -> None:
-        for name, given, expected in (
-            ("local", condition.local, self.local_features),
-            ("vector", condition.vector, self.vector_features),
-        ):
-            found = None if given is None else given.shape[1]
-            if found != expected:
-                raise InputError(
-                    f"{name} condition: got {'no' if found is None else found} features, the network expects "
-                    f"{'none' if expected is None else expected}; use the conditioner it was trained with"
-                )
 
 
 @dataclass(frozen=True)
@@ -386,14 +375,3 @@ def _activate(x: Tensor) -> Tensor:
 
 def _zero(x: Tensor, mask: Tensor | None) -> Tensor:
     return x if mask is None else x * mask
-
-
-def _cover(local: Tensor, length: int, hop_length: int) -> Tensor:
-    """Returns local [B, D, F] with exactly the ceil(length / hop) frames that `length` samples need."""
-    frames, needed = local.shape[-1], max(length // hop_length, 1)
-    if frames < needed:
-        raise InputError(
-            f"local condition: got {frames} frames of {hop_length} samples for {length} samples, expected "
-            f"{needed} or more; compute it from the same audio, with this hop length"
-        )
-    return torch.cat([local, local[..., -1:]], dim=-1)[..., : -(-length // hop_length)]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from audiodiff.errors import InputError
-from audiodiff.networks.blocks import EmbeddingMLP, FrameUpsampler, step_embedding
+from audiodiff.networks.blocks import EmbeddingMLP, FrameUpsampler, check_features, cover, step_embedding
 from audiodiff.networks.dilated import KERNEL_SIZE, DilatedConvolution, ZeroPadded
 from audiodiff.types import Condition
 
@@ -183,7 +183,7 @@ class WaveNet(nn.Module):
 
     def _biases(self, condition: Condition, length: int) -> Iterator[Tensor | None]:
         """Yields what the condition adds to each layer's gate, [B, 2C, T], [B, 2C, 1] or None."""
-        self._check(condition)
+        check_features(condition, self.condition_shape.local_features, self.condition_shape.vector_features)
         local: Tensor | None = None
         for n, layer in enumerate(self.layers):
             if n < len(self.upsamplers):
@@ -195,22 +195,9 @@ class WaveNet(nn.Module):
         """Returns the local condition [B, D, T] through upsampler n, cut to the frames that T needs."""
         assert condition.local is not None
         frames = None if condition.frames is None else _frames(condition.frames, self.hop_length)
-        local = _cover(condition.local, length, self.hop_length)
+        local = cover(condition.local, length, self.hop_length)
         upsampled: Tensor = self.upsamplers[n](local, frames)
         return upsampled[..., :length]
-
-    def _check(self, condition: Condition) -> None:
-        shape = self.condition_shape
-        for name, given, expected in (
-            ("local", condition.local, shape.local_features),
-            ("vector", condition.vector, shape.vector_features),
-        ):
-            found = None if given is None else given.shape[1]
-            if found != expected:
-                raise InputError(
-                    f"{name} condition: got {'no' if found is None else found} features, the network expects "
-                    f"{'none' if expected is None else expected}; use the conditioner it was trained with"
-                )
 
 
 class BoundWaveNet:
@@ -303,17 +290,3 @@ def _conv(in_channels: int, out_channels: int) -> nn.Conv1d:
 
 def _frames(samples: Tensor, hop_length: int) -> Tensor:
     return (samples + hop_length - 1) // hop_length
-
-
-def _cover(local: Tensor, length: int, hop_length: int) -> Tensor:
-    """Returns local [B, D, F] with exactly the ceil(length / hop) frames that `length` samples need."""
-    frames = local.shape[-1]
-    missing = length - frames * hop_length
-    if missing >= hop_length or (missing > 0 and frames == 0):
-        raise InputError(
-            f"local condition: got {frames} frames of {hop_length} samples for {length} samples, expected "
-            f"{max(length // hop_length, 1)} or more; compute it from the same audio, with this hop length"
-        )
-    if missing > 0:
-        return torch.cat([local, local[..., -1:]], dim=-1)
-    return local[..., : -(-length // hop_length)]
