@@ -22,7 +22,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from audiodiff.audio.pictures import new_figure, write_png
 from audiodiff.cli.train import recipe_of
-from audiodiff.files import write_whole
 from audiodiff.model import AudioDiffusion, build
 from audiodiff.recipes_folder import recipes_folder
 from audiodiff.types import Batch
@@ -142,6 +141,7 @@ def draw(costs: dict[str, Cost], path: Path) -> None:
     axes.axhline(1, color="grey", linestyle=":", label="one evaluation takes as long as the audio lasts")
     axes.set(xscale="log", yscale="log", xlabel="multiply-adds per second of audio (G)")
     axes.set_ylabel("seconds per evaluation and second of audio")
+    axes.set_xlim(right=2.5 * max(cost.gigaflops / 2 for cost in costs.values()))  # room for the names
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     write_png(figure, path)
@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="of audio")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, help="folder for table.md and picture.png")
+    parser.add_argument("--out", type=Path, help="folder for picture.png")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     costs = measure(arguments.seconds, arguments.repeats)
@@ -166,7 +166,6 @@ def main() -> None:
     print(text)
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
-        write_whole({arguments.out / "table.md": text.encode()})
         draw(costs, arguments.out / "picture.png")
 
 
