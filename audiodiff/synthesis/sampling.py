@@ -83,9 +83,9 @@ def searched_node(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe(sampler: Sampler) -> dict[str, str]:
-    """Returns the sampler's parts as text, for records."""
-    parts = {field.name: getattr(sampler, field.name) for field in fields(sampler)}
-    return {name: _text(part) for name, part in parts.items() if part is not None}
+    """Returns the sampler's parts as text, for records; what is as by default is left out."""
+    parts = {field.name: (getattr(sampler, field.name), field.default) for field in fields(sampler)}
+    return {name: _text(part) for name, (part, default) in parts.items() if part != default}
 
 
 def _text(part: Any) -> str:

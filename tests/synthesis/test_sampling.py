@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from audiodiff.diffusion.samplers import DDIM, Ancestral
 from audiodiff.diffusion.times import BetaGrid, KarrasGrid, TableGrid, TimesGrid, UniformGrid
 from audiodiff.errors import InputError
-from audiodiff.synthesis.sampling import SamplerChoice, choose_sampler
+from audiodiff.synthesis.sampling import SamplerChoice, choose_sampler, describe
 from tests.tiny import recipe_from
 
 
@@ -82,3 +84,12 @@ def test_zero_steps_are_refused(recipe: dict) -> None:
     sampler = choose_sampler(recipe, SamplerChoice("ddim", steps=0))
     with pytest.raises(InputError, match="at least 1"):
         sampler.grid(None)
+
+
+def test_a_record_names_step_and_grid_and_only_what_differs_from_the_default(recipe: dict) -> None:
+    sampler = choose_sampler(recipe, SamplerChoice("dpmpp_2m", steps=7))
+    told = describe(sampler)
+    assert set(told) == {"step", "grid"}
+    assert told["step"] == "CleanMultistep(rule=dpmpp_midpoint, order=2, eta=0.0)"
+    assert "steps=7" in told["grid"]
+    assert describe(replace(sampler, temperature=1.5))["temperature"] == "1.5"
