@@ -112,7 +112,7 @@ def assert_compiles(overrides: list[str], backend: str) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
 
 
-@each
+@pytest.mark.parametrize("overrides", CASES[1::3], ids=lambda given: " ".join(given[3:5]))  # told labels
 def test_traced_by_the_compiler_it_gives_the_same(overrides: list[str]) -> None:
     assert_compiles(overrides, "aot_eager")
 
