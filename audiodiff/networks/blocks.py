@@ -34,13 +34,18 @@ def sinusoidal_embedding(label: Tensor, dim: int, exponent: float = 4.0) -> Tens
     Returns:
         [B, dim] float32.
     """
-    half = dim // 2
+    frequencies = _frequencies(dim // 2, exponent).to(label.device)
+    phases = label.float()[:, None] * frequencies
+    return torch.cat([phases.sin(), phases.cos()], dim=1)
+
+
+@torch.compiler.assume_constant_result
+def _frequencies(half: int, exponent: float) -> Tensor:
+    """Returns f_k [half] float32; a compiler takes them as they are, since it would leave out the roundings."""
     # Rounded to float32 twice, as float32 arithmetic does; float64 in between because the last bit of a
     # float32 power depends on the machine. On the CPU because not every accelerator has float64.
     powers = (torch.arange(half, dtype=torch.float64) * exponent / (half - 1)).float().double()
-    frequencies = (10.0**powers).float().to(label.device)
-    phases = label.float()[:, None] * frequencies
-    return torch.cat([phases.sin(), phases.cos()], dim=1)
+    return (10.0**powers).float()
 
 
 def step_embedding(label: Tensor, dim: int, exponent: float = 4.0) -> Tensor:
@@ -58,8 +63,8 @@ def step_embedding(label: Tensor, dim: int, exponent: float = 4.0) -> Tensor:
         [B, dim] float32.
     """
     low = label.floor()
-    below = sinusoidal_embedding(low, dim, exponent)
-    above = sinusoidal_embedding(label.ceil(), dim, exponent)
+    rows = sinusoidal_embedding(torch.cat([low, label.ceil()]), dim, exponent)
+    below, above = rows.chunk(2)
     return below + (above - below) * (label - low).float()[:, None]
 
 
