@@ -17,7 +17,8 @@ from torch import Tensor
 
 from audiodiff.diffusion.denoiser import Denoise, Denoiser
 from audiodiff.diffusion.objectives import masked_mean, pseudo_huber
-from audiodiff.diffusion.process import diffuse, epsilon_from_clean, expand
+from audiodiff.diffusion.process import diffuse, expand
+from audiodiff.diffusion.samplers import move
 from audiodiff.diffusion.schedules import NoiseSchedule
 from audiodiff.diffusion.times import Grid
 from audiodiff.errors import InputError
@@ -66,8 +67,8 @@ class ProgressiveDistillation:
             teach, x = self.teacher.bind(condition), x_t
             for part in range(self.substeps):
                 u, v = (t + (s - t) * (part + i) / self.substeps for i in (0, 1))
-                x = ddim(schedule, x, teach(x, u), u, v)
-        landed = ddim(schedule, x_t, denoiser(x_t, t, condition), t, s)
+                x = move(schedule, x, teach(x, u), u, v)
+        landed = move(schedule, x_t, denoiser(x_t, t, condition), t, s)
         return masked_mean((landed - x).float().square(), condition.mask(clean))
 
 
@@ -95,7 +96,7 @@ class ConsistencyDistillation:
         x_t = diffuse(schedule, clean, noise, t)
         s = next_time(self.grid(schedule), t)
         with torch.no_grad():
-            x_s = ddim(schedule, x_t, self.teacher.bind(condition)(x_t, t), t, s)
+            x_s = move(schedule, x_t, self.teacher.bind(condition)(x_t, t), t, s)
             ended = expand(s, x_t) <= 0
             # Where it ended there is no level to ask at; any will do.
             reached = torch.where(ended, x_s, denoiser(x_s, torch.where(s > 0, s, t), condition))
@@ -103,12 +104,6 @@ class ConsistencyDistillation:
         # Near steps differ little; over their distance in t all levels count alike.
         weight = (schedule.earliest / (t - s)).clamp(max=1)
         return masked_mean(expand(weight, error) * pseudo_huber(error, self.delta), condition.mask(clean))
-
-
-def ddim(schedule: NoiseSchedule, x: Tensor, clean: Tensor, t: Tensor, s: Tensor) -> Tensor:
-    """Returns the deterministic DDIM move for one (t, s) per item [B]."""
-    epsilon = epsilon_from_clean(schedule, x, clean, t)
-    return expand(schedule.alpha(s), x) * clean + expand(schedule.sigma(s), x) * epsilon
 
 
 def next_time(times: Tensor, t: Tensor) -> Tensor:

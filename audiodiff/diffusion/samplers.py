@@ -87,8 +87,8 @@ def move(
         schedule: the noise schedule.
         x: [B, C, F] at t.
         clean: [B, C, F].
-        t: float64 scalar.
-        s: float64 scalar, below t.
+        t: float64 scalar, or [B] where no new noise comes in.
+        s: of t's shape, below t.
         variance: of the new noise, at most sigma(s)^2; None for none.
         noise: gives the new noise.
     """

@@ -13,6 +13,7 @@ continuous noise level.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -50,7 +51,7 @@ class NoiseSchedule(Protocol):
         ...
 
 
-class VariancePreserving:
+class VariancePreserving(ABC):
     """alpha^2 + sigma^2 = 1, so that alpha alone tells the level; subclasses give scales and time.
 
     sigma is not left to sqrt(1 - alpha^2), nor time to alpha: near t = 0, where alpha rounds to 1, only sigma
@@ -59,13 +60,13 @@ class VariancePreserving:
 
     earliest = EARLIEST
 
+    @abstractmethod
     def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (alpha, sigma) at t, float64."""
-        raise NotImplementedError
 
+    @abstractmethod
     def time(self, log_snr: Tensor) -> Tensor:
         """Returns the t with that log-SNR, clamped to [0, 1]; inverts log_snr."""
-        raise NotImplementedError
 
     def alpha(self, t: Tensor) -> Tensor:
         """Returns the scale of the signal at t."""

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from audiodiff.diffusion import parameterizations
 from audiodiff.diffusion.denoiser import Denoise, Denoiser, Time
-from audiodiff.diffusion.distillation import ConsistencyDistillation, ProgressiveDistillation, ddim, next_time
+from audiodiff.diffusion.distillation import ConsistencyDistillation, ProgressiveDistillation, next_time
 from audiodiff.diffusion.guidance import Guidance, guided
 from audiodiff.diffusion.process import diffuse
-from audiodiff.diffusion.samplers import DDIM
+from audiodiff.diffusion.samplers import DDIM, move
 from audiodiff.diffusion.schedules import NoiseSchedule
 from audiodiff.diffusion.times import GridTimes, UniformGrid
 from audiodiff.errors import InputError
@@ -266,7 +266,7 @@ def test_times_of_the_grid_are_accepted_and_followed_by_the_next() -> None:
 def test_ddim_of_a_batch_is_the_sampler_step_of_each_item(kind: str) -> None:
     schedule = SCHEDULES[kind]
     x = diffuse(schedule, CLEAN, NOISE, T)
-    together = ddim(schedule, x, gaussian(schedule)(x, T), T, S)
+    together = move(schedule, x, gaussian(schedule)(x, T), T, S)
     for i in range(4):
         alone, _ = DDIM()(gaussian(schedule), schedule, x[i : i + 1], T[i], S[i], None, lambda: x)
         torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-12, atol=1e-12)
