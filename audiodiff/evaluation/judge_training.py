@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from audiodiff.data.manifests import label_of, label_values
-from audiodiff.data.segments import SegmentBatchSampler, SegmentDataset, read_cut, training_loader
+from audiodiff.data.order import SegmentBatchSampler
+from audiodiff.data.segments import SegmentDataset, read_cut, training_loader
 from audiodiff.errors import InputError
 from audiodiff.evaluation.judge import BATCH, Judge, judge_mel
 from audiodiff.progress import track

@@ -23,7 +23,8 @@ from torch import Tensor
 from audiodiff.conditioning.mel import Mel
 from audiodiff.data.collate import collate
 from audiodiff.data.manifests import load_cuts
-from audiodiff.data.segments import SegmentDataset, fixed_requests
+from audiodiff.data.order import fixed_requests
+from audiodiff.data.segments import SegmentDataset
 from audiodiff.diffusion.noise import KeyedNoise
 from audiodiff.diffusion.priors import color
 from audiodiff.diffusion.samplers import DDIM, Sampler

@@ -23,7 +23,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from audiodiff.data.collate import collate
 from audiodiff.data.manifests import load_cuts, total_seconds
-from audiodiff.data.segments import SegmentBatchSampler, SegmentDataset, fixed_requests, training_loader
+from audiodiff.data.order import SegmentBatchSampler, Share, fixed_requests
+from audiodiff.data.segments import SegmentDataset, training_loader
 from audiodiff.diffusion.objectives import Objective
 from audiodiff.diffusion.times import TimeDensity
 from audiodiff.errors import InputError
@@ -229,11 +230,10 @@ def training_batches(run: Run) -> Iterator[tuple[int, Batch]]:
     sampler = SegmentBatchSampler(
         run.train_set.lengths,
         segment_length(run.recipe),
-        run.settings["batch_size"],
+        run.settings["batch_size"] * run.accelerator.num_processes * run.settings["accumulate"],
         run.settings["seed"],
-        run.accelerator.process_index,
-        run.accelerator.num_processes,
-        first,
+        Share(run.accelerator.process_index, run.accelerator.num_processes, run.settings["accumulate"]),
+        run.update,
     )
     loader = training_loader(run.train_set, sampler, run.settings["num_workers"])
     yield from enumerate(iter(loader), start=first)

@@ -79,7 +79,7 @@ FIXED: dict[str, dict[str, NoiseSchedule]] = {
 }  # fmt: skip
 
 _preserving = st.one_of(
-    st.builds(Cosine, st.floats(0, 0.1)),
+    st.builds(Cosine, st.just(0.0) | st.floats(1e-4, 0.1)),
     st.builds(VPSDE, st.just(0.0) | st.floats(1e-3, 1), st.floats(2, 30)),
     st.builds(linear, st.floats(1e-5, 1e-3), st.floats(1e-3, 0.3), st.integers(2, 50)),
 )
@@ -96,7 +96,7 @@ DRAWN: dict[str, st.SearchStrategy[NoiseSchedule]] = {
         zero_terminal_snr, st.lists(st.floats(1e-4, 0.3), min_size=2, max_size=40).map(BetaTable),
         st.just(0.0) | st.floats(1e-5, 1e-2),
     ),
-    "Cosine": st.builds(Cosine, st.floats(0, 0.1)),
+    "Cosine": st.builds(Cosine, st.just(0.0) | st.floats(1e-4, 0.1)),
     "Sigmoid": st.builds(Sigmoid, st.floats(-5, 0), st.floats(0.5, 5), st.floats(0.5, 2)),
     "VPSDE": st.builds(VPSDE, st.just(0.0) | st.floats(1e-3, 1), st.floats(2, 30)),
     "LogSnrShift": st.builds(LogSnrShift, _preserving, st.floats(-6, 6)),

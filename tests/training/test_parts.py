@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from audiodiff.data.collate import collate
-from audiodiff.data.segments import fixed_requests
+from audiodiff.data.order import fixed_requests
 from audiodiff.errors import InputError
 from audiodiff.model import build
 from audiodiff.training import statistics
