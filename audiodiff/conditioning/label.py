@@ -58,7 +58,11 @@ class Labels(nn.Module):
             if len(labels) != batch.size:
                 raise InputError(f"label {name!r}: got {len(labels)} values for {batch.size} items")
         rows = [self._rows(name, batch.labels.get(name, ("",) * batch.size)) for name in self.values]
-        return Condition(vector=self._embed(rows))
+        return self.of_rows(torch.stack(rows, 1))
+
+    def of_rows(self, rows: Tensor) -> Condition:
+        """Returns condition.vector for rows [B, label names] of the tables; the row after a table's values is "any"."""
+        return Condition(vector=self._embed(rows.unbind(1)))
 
     def null(self, batch: Batch) -> Condition:
         """Returns the vector of "any" for every name."""

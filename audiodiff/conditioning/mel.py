@@ -42,7 +42,10 @@ class Mel(nn.Module):
             mel = self._analyse(batch.waveform.to(self.mean.device), batch.lengths)
         else:
             raise InputError("this model is conditioned on a mel: give a mel or a waveform to take it from")
-        mel = mel.to(self.mean.device)
+        return self.hear(mel.to(self.mean.device), int(batch.lengths.max()))
+
+    def hear(self, mel: Tensor, length: int) -> Condition:
+        """Returns what the network is told of a mel [B, n_mels, F] that was checked, for audio of `length` samples."""
         return Condition(local=(mel - self.mean[:, None]) / self.std[:, None])
 
     def null(self, batch: Batch) -> Condition:

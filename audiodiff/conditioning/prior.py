@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from audiodiff.audio.mel import LogMel
 from audiodiff.conditioning.mel import Mel
 from audiodiff.errors import InputError
-from audiodiff.types import Batch, Condition
+from audiodiff.types import Condition
 
 # FreGrad's code filters the deviations, one number a frame, as if they were a sub-band's samples. Hertz.
 _SUBBAND_RATE, _HIGH_PASS, _LOW_PASS = 11025, 15.0, 5500.0
@@ -68,16 +68,9 @@ class MelEnergyPrior(Mel):
         self.register_buffer("energy_min", torch.zeros(()))
         self.set_energy_min(float(self.energy(silence)))
 
-    def forward(self, batch: Batch) -> Condition:
-        """Returns condition.local [B, n_mels, F'] and condition.prior_std [B, 1, F].
-
-        Raises:
-            InputError: the batch has neither mel nor waveform, or the mel breaks the contract.
-        """
-        condition = super().forward(batch)
-        assert condition.local is not None
-        deviation = self.deviation(condition.local * self.std[:, None] + self.mean[:, None])
-        return replace(condition, prior_std=self._spread(deviation, int(batch.lengths.max())))
+    def hear(self, mel: Tensor, length: int) -> Condition:
+        """Returns condition.local [B, n_mels, F'] and condition.prior_std [B, 1, F] of a mel [B, n_mels, F']."""
+        return replace(super().hear(mel, length), prior_std=self._spread(self.deviation(mel), length))
 
     def energy(self, mel: Tensor) -> Tensor:
         """Returns the energy [B, 1, F] of a mel [B, n_mels, F], the root of the sum of its linear bands."""

@@ -173,6 +173,22 @@ class Denoiser(nn.Module):
         return lambda x, noise_label: self.network(x, noise_label, condition)
 
 
+class WhitenedDenoiser(Denoiser):
+    """A Denoiser whose network also sees and predicts in the whitened coordinates of the prior.
+
+    Where the deviations of a prior span decades, as those of a spectral envelope do, every coefficient then reaches the
+    network at the same level, and the levels themselves only as what the condition tells.
+    """
+
+    def _predict(
+        self, network: Callable[[Tensor, Tensor], Tensor], x_t: Tensor, t: Tensor, condition: Condition
+    ) -> tuple[Tensor, ...]:
+        t = _per_item(t, x_t)
+        c_in, _, _ = self.coefficients(t)
+        label = self.noise_label(self.schedule, t).to(device=x_t.device, dtype=x_t.dtype)
+        return network(expand(c_in, x_t) * x_t, label).split(x_t.shape[1], 1)
+
+
 class VarianceDenoiser(Denoiser):
     """A Denoiser whose network also tells the variance of each reverse step (Nichol and Dhariwal 2021, eq. 15).
 

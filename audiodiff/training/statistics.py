@@ -2,7 +2,7 @@
 
 The representation is divided by its standard deviation per feature, so that x has unit variance. A log-mel,
 heard or diffused, also loses its mean, band by band. A prior that follows the mel's energy is told the energy of
-the quietest frame. All are buffers and are saved with the weights.
+the quietest frame; one that follows its spectrum, the ratio of each bin to it. All are buffers and are saved with the weights.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from audiodiff.audio.mel_representation import MelRepresentation
 from audiodiff.audio.statistics import RunningMoments
 from audiodiff.conditioning.mel import Mel
 from audiodiff.conditioning.prior import MelEnergyPrior
+from audiodiff.conditioning.spectral_prior import SpectralPrior
 from audiodiff.errors import InputError
 from audiodiff.files import write_whole
 from audiodiff.model import AudioDiffusion
@@ -33,6 +34,7 @@ def measure(model: AudioDiffusion, batches: Iterable[Batch]) -> dict[str, Any]:
     power = RunningMoments()
     bands = RunningMoments()
     energies: list[float] = []  # of the quietest frame of each batch
+    ratios = RunningMoments()  # squared coefficients over the squared envelope of the mel
     with torch.inference_mode():
         for batch in batches:
             if batch.waveform is None:
@@ -46,6 +48,10 @@ def measure(model: AudioDiffusion, batches: Iterable[Batch]) -> dict[str, Any]:
                 bands.update(mel[0])
                 if isinstance(part, MelEnergyPrior) and mel.shape[-1]:
                     energies.append(float(part.energy(mel).min()))
+                if isinstance(part, SpectralPrior) and mel.shape[-1]:
+                    whitened = scaled / part.envelope(mel, batch.waveform.shape[-1])[0]
+                    ratio = model.representation.variances(whitened)
+                    ratios.update(ratio[:, None].expand(-1, frames))
     # Samples and coefficients lie about zero; a mel deviates from its mean.
     centred = isinstance(model.representation, MelRepresentation)
     statistics: dict[str, Any] = {"std": (bands.std if centred else power.mean.sqrt()).tolist()}
@@ -53,6 +59,8 @@ def measure(model: AudioDiffusion, batches: Iterable[Batch]) -> dict[str, Any]:
         statistics |= {"mel_mean": bands.mean.tolist(), "mel_std": bands.std.tolist()}
     if energies:
         statistics["energy_min"] = min(energies)
+    if ratios.count:
+        statistics["prior_scale"] = ratios.mean.sqrt().tolist()
     return statistics
 
 
@@ -77,6 +85,11 @@ def apply(model: AudioDiffusion, statistics: dict[str, Any]) -> None:
             if "energy_min" not in statistics:
                 raise InputError("statistics: they have no energy_min; measure them again for this recipe")
             part.set_energy_min(statistics["energy_min"])
+        if isinstance(part, SpectralPrior):
+            if "prior_scale" not in statistics:
+                raise InputError("statistics: they have no prior_scale; measure them again for this recipe")
+            # Measured on unscaled coefficients; x is divided by the representation's deviation.
+            part.set_scale(torch.tensor(statistics["prior_scale"]) / model.representation.std)
 
 
 def save(statistics: dict[str, Any], path: Path) -> None:
