@@ -175,7 +175,7 @@ class AudioDiffusion(nn.Module):
         self,
         batch: Batch,
         sampler: Sampler,
-        seed: int,
+        seed: int | Sequence[int],
         items: Sequence[int] | None = None,
         steering: Steering = UNSTEERED,
         constraint: Constraint | None = None,
@@ -186,8 +186,8 @@ class AudioDiffusion(nn.Module):
         Args:
             batch: what the model is conditioned on, and lengths, unless that tells them as a text does.
             sampler: step and grid.
-            seed: non-negative integer; the same seed and item number give the same audio in any batch.
-            items: item numbers for the noise, by default 0, 1, ...
+            seed: non-negative integer; the same seed and item number give the same audio in any batch. Or one per item.
+            items: item numbers for the noise, by default 0, 1, ..., but 0 for all where each has a seed.
             steering: guidance; UNSTEERED evaluates the plain conditional model.
             constraint: applied to x after each step.
             on_step: told (steps done, steps in all).
@@ -196,8 +196,9 @@ class AudioDiffusion(nn.Module):
             InputError: unknown label, mel that breaks the contract, unreadable text, length below one sample.
             FloatingPointError: the model gave a number that is not finite.
         """
-        keys = range(batch.size) if items is None else items
-        noise = KeyedNoise(seed, keys)
+        if items is None:
+            items = range(batch.size) if isinstance(seed, int) else [0] * batch.size
+        noise = KeyedNoise(seed, items)
         schedule = self.denoiser.schedule
         with torch.inference_mode():
             denoise, condition = self.bind(batch, steering)
@@ -213,7 +214,7 @@ class AudioDiffusion(nn.Module):
                     on_step,
                 )
             except NotFiniteError as error:
-                named = ", ".join(str(keys[place]) for place in error.places)
+                named = ", ".join(str(items[place]) for place in error.places)
                 raise FloatingPointError(f"item {named}: {error}") from error
             x = color(x, condition)
             waveforms = [
@@ -222,7 +223,7 @@ class AudioDiffusion(nn.Module):
             ]
         for i, waveform in enumerate(waveforms):
             if not bool(waveform.isfinite().all()):
-                raise FloatingPointError(f"item {keys[i]}: the model gave samples that are not finite")
+                raise FloatingPointError(f"item {items[i]}: the model gave samples that are not finite")
         # Copies made outside inference mode are tensors that the caller may change in place.
         return [waveform.clone() for waveform in waveforms]
 

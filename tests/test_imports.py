@@ -29,8 +29,11 @@ ALLOWED: dict[str, set[str]] = {
     "instantiation": BASE,
     "model": BASE | MIDDLE | {"instantiation"},
     **{part: BASE | MIDDLE | {"instantiation", "model", "progress"} for part in UPPER},
+    # A metric is a function of two signals; training ranks its checkpoints by one.
+    "training": BASE | MIDDLE | {"instantiation", "model", "progress", "evaluation.metrics"},
     "evaluation": BASE | MIDDLE | {"instantiation", "model", "progress", "synthesis"},
-    "cli": BASE | MIDDLE | UPPER | {"instantiation", "model", "progress"},
+    "serving": BASE | MIDDLE | {"model", "synthesis"},
+    "cli": BASE | MIDDLE | UPPER | {"instantiation", "model", "progress", "serving"},
 }
 # The mathematics and the layers know tensors and nothing else.
 TENSORS_ONLY = {"diffusion", "networks", "conditioning"}
@@ -87,6 +90,8 @@ def test_imports_point_one_way(module: str) -> None:
         ("audiodiff.synthesis.samples", "audiodiff.evaluation.evaluate", False),
         ("audiodiff.training.loop", "audiodiff.synthesis.vocoder", False),
         ("audiodiff.training.loop", "audiodiff.cli.app", False),
+        ("audiodiff.training.selection", "audiodiff.evaluation.metrics", True),
+        ("audiodiff.training.selection", "audiodiff.evaluation.evaluate", False),
         ("audiodiff.cli.app", "audiodiff.training.loop", True),
     ],
 )

@@ -11,7 +11,11 @@ import errno
 import typer
 
 from audiodiff import __version__
+from audiodiff.cli.ema import ema
+from audiodiff.cli.check_mel import check_mel
 from audiodiff.cli.evaluate import evaluate
+from audiodiff.cli.export_kaldi import export_kaldi
+from audiodiff.cli.export import export
 from audiodiff.cli.failure import fail
 from audiodiff.cli.import_checkpoint import import_checkpoint
 from audiodiff.cli.info import info
@@ -20,7 +24,10 @@ from audiodiff.cli.likelihood import likelihood
 from audiodiff.cli.merge import merge
 from audiodiff.cli.prepare import prepare
 from audiodiff.cli.search_schedule import search_schedule
+from audiodiff.cli.serve import serve
 from audiodiff.cli.statistics import statistics
+from audiodiff.cli.status import status
+from audiodiff.cli.sweep_table import sweep_table
 from audiodiff.cli.synthesize import synthesize
 from audiodiff.cli.trace import trace
 from audiodiff.cli.train import HYDRA_ARGUMENTS, train
@@ -35,10 +42,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(prepare)
+app.command("export-kaldi")(export_kaldi)
 app.command(context_settings=HYDRA_ARGUMENTS, add_help_option=False)(statistics)
 app.command(context_settings=HYDRA_ARGUMENTS, add_help_option=False)(train)
 app.command()(synthesize)
 app.command()(vocode)
+app.command("check-mel")(check_mel)
 app.command()(trace)
 app.command()(judge)
 app.command()(evaluate)
@@ -47,6 +56,11 @@ app.command()(info)
 app.command("search-schedule")(search_schedule)
 app.command("import")(import_checkpoint)
 app.command()(merge)
+app.command()(export)
+app.command()(serve)
+app.command()(status)
+app.command("sweep-table")(sweep_table)
+app.command()(ema)
 
 
 @app.callback(invoke_without_command=True)

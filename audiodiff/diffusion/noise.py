@@ -46,21 +46,24 @@ def keyed_normal(key: tuple[int, int], step: int, start: int, count: int, draw: 
 class KeyedNoise:
     """Noise source of a batch: item i of the batch draws from the stream (seed, items[i])."""
 
-    def __init__(self, seed: int, items: Sequence[int], frame: int = 0) -> None:
+    def __init__(self, seed: int | Sequence[int], items: Sequence[int], frame: int = 0) -> None:
         """Stores the keys.
 
         Args:
-            seed: non-negative integer.
+            seed: non-negative integer, or one per item.
             items: one number per item of the batch; the same number gives the same noise.
             frame: position of the first frame within the whole signal, for synthesis in chunks.
 
         Raises:
             InputError: the seed or an item is negative or does not fit in 64 bits.
         """
-        for name, number in (("seed", seed), *(("item", item) for item in items)):
+        seeds = [seed] * len(items) if isinstance(seed, int) else list(seed)
+        if len(seeds) != len(items):
+            raise InputError(f"seed: got {len(seeds)} seeds for {len(items)} items")
+        for name, number in (*(("seed", one) for one in seeds), *(("item", item) for item in items)):
             if not 0 <= number < 2**64:
                 raise InputError(f"{name}: got {number}, expected a whole number from 0 to 2^64 - 1")
-        self._keys = [(seed, item) for item in items]
+        self._keys = list(zip(seeds, items, strict=True))
         self._frame = frame
 
     def __call__(

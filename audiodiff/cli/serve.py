@@ -1,0 +1,62 @@
+"""audiodiff serve MODEL: a vocoder over HTTP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from audiodiff.cli.options import DeviceOption, EtaOption, GridOption, SamplerOption, StepsOption
+
+
+def serve(
+    model: Annotated[Path, typer.Argument(help="Folder of a mel-conditional model.")],
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; only this machine hears 127.0.0.1.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 for a free one, which is printed.")] = 8000,
+    queue: Annotated[int, typer.Option(min=1, help="Requests that may wait; more are answered 429.")] = 32,
+    batch: Annotated[int, typer.Option(min=1, help="Requests vocoded together, at most.")] = 8,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one request.")] = 60.0,
+    body_megabytes: Annotated[float, typer.Option(min=0.001, help="Largest body.")] = 50.0,
+    sampler: SamplerOption = None,
+    steps: StepsOption = None,
+    grid: GridOption = None,
+    eta: EtaOption = None,
+    mel_iterations: Annotated[
+        int | None,
+        typer.Option(help="Moves each waveform to its mel so often.", show_default="the model's own"),
+    ] = None,
+    device: DeviceOption = "cpu",
+) -> None:
+    """Serve a vocoder: POST a mel (.npy) or audio to /v1/vocode; GET /health and /metrics."""
+    from audiodiff.errors import InputError
+
+    try:
+        import uvicorn
+
+        from audiodiff.serving.app import create_app
+    except ImportError as error:
+        raise InputError(f"serve: {error.name} is not installed; pip install 'audiodiff[serve]'") from error
+    from audiodiff.model import load
+    from audiodiff.serving.socket import listening
+    from audiodiff.serving.worker import Limits
+    from audiodiff.synthesis.sampling import SamplerChoice, choose_sampler
+    from audiodiff.synthesis.vocoder import Vocoder
+
+    trained = load(model, device)
+    vocoder = Vocoder(
+        trained, choose_sampler(trained.recipe, SamplerChoice(sampler, steps, grid, eta)), mel_iterations
+    )
+    limits = Limits(queue=queue, batch=batch, timeout_seconds=timeout, body_bytes=round(body_megabytes * 1e6))
+    with listening(host, port) as open_socket:
+        address, chosen = open_socket.getsockname()[:2]
+        typer.echo(f"http://{address}:{chosen}/v1/vocode")
+        config = uvicorn.Config(
+            create_app(vocoder, limits),
+            log_level="warning",
+            timeout_keep_alive=5,
+            timeout_graceful_shutdown=5,
+        )
+        uvicorn.Server(config).run(sockets=[open_socket])
