@@ -29,6 +29,7 @@ class Batch:
         ids: one name per item, for messages and file names.
         tokens: [B, L] int64, numbers of the symbols of each item's text, any known one beyond its end; None without.
         token_counts: [B] int64, tokens of each item.
+        problems: one line for each item that stands in for a clip which could not be read.
     """
 
     waveform: Tensor | None
@@ -38,6 +39,7 @@ class Batch:
     ids: tuple[str, ...] = ()
     tokens: Tensor | None = None
     token_counts: Tensor | None = None
+    problems: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -51,6 +53,14 @@ class Batch:
             for name, tensor in (("waveform", self.waveform), ("mel", self.mel), ("tokens", self.tokens))
         }
         return replace(self, **moved)  # type: ignore[arg-type]
+
+    def pin_memory(self) -> Batch:
+        """Returns the same batch in pinned memory, from which a GPU copies while it computes; loaders call this."""
+        pinned = {
+            name: None if tensor is None else tensor.pin_memory()
+            for name, tensor in (("waveform", self.waveform), ("mel", self.mel), ("tokens", self.tokens))
+        }
+        return replace(self, **pinned)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,15 @@ signal, with momentum 0.99 (Perraudin, Balazs and Sondergaard 2013, algorithm 2;
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from audiodiff.audio.mel import LogMel
+from audiodiff.audio.mel_conversion import linear_spectrum
+from audiodiff.audio.mel_input import bands_first, check_layout
 from audiodiff.errors import InputError
 
 MOMENTUM = 0.99
@@ -19,26 +24,44 @@ MOMENTUM = 0.99
 class GriffinLim:
     """Turns log-mels of one definition into waveforms."""
 
-    def __init__(self, log_mel: LogMel, iterations: int = 60) -> None:
+    def __init__(self, log_mel: LogMel, iterations: int = 60, layout: str | None = None) -> None:
         """Keeps the definition.
 
         Args:
             log_mel: the definition of the mels that will come.
             iterations: projections; 0 leaves the random phases.
+            layout: of the mels: "bands_first", "frames_first", or None to tell it by the number of bands.
 
         Raises:
-            InputError: iterations is negative.
+            InputError: iterations is negative, or an unknown layout.
         """
+        check_layout(layout)
         if iterations < 0:
             raise InputError(f"iterations: got {iterations}, expected 0 or more")
         self.log_mel = log_mel
         self.iterations = iterations
+        self.layout = layout
 
-    def __call__(self, mel: Tensor, lengths: Tensor | None = None, seed: int = 0) -> Tensor:
+    @property
+    def sample_rate(self) -> int:
+        """Sample rate of the waveforms in hertz."""
+        return self.log_mel.sample_rate
+
+    def check(self, mel: Tensor | np.ndarray, name: str = "mel") -> Tensor:
+        """Returns a mel from elsewhere as [B, n_mels, F], checked against the definition.
+
+        Raises:
+            InputError: layout, shape, bands or range that this definition cannot give.
+        """
+        return self.log_mel.check(bands_first(mel, self.log_mel.n_mels, self.layout, name), name)
+
+    def __call__(
+        self, mel: Tensor | np.ndarray, lengths: Tensor | Sequence[int] | None = None, seed: int = 0
+    ) -> Tensor:
         """Returns waveforms [B, T]; each item is the same alone or in a batch.
 
         Args:
-            mel: [B, n_mels, F].
+            mel: [B, n_mels, F], or as `layout` says; the batch axis may be left out.
             lengths: [B], samples of each item, which say how many of its frames are valid; T is the longest,
                 and items are zero beyond their length. None: T = F * hop_length for all.
             seed: of the first phases, the same for every item.
@@ -46,7 +69,7 @@ class GriffinLim:
         Raises:
             InputError: a mel that does not fit the definition, or lengths that do not fit the mel.
         """
-        mel = self.log_mel.check(mel)
+        mel = self.check(mel)
         wanted = self._lengths(mel, lengths)
         waveforms = mel.new_zeros(mel.shape[0], max(wanted))
         for row, item, length in zip(waveforms, mel, wanted, strict=True):
@@ -65,12 +88,13 @@ class GriffinLim:
         made = self._signal(mel, seed)[:length]
         return torch.nn.functional.pad(made, (0, length - made.shape[0]))
 
-    def _lengths(self, mel: Tensor, lengths: Tensor | None) -> list[int]:
+    def _lengths(self, mel: Tensor, lengths: Tensor | Sequence[int] | None) -> list[int]:
         batch, _, frames = mel.shape
         if lengths is None:
             return [self.log_mel.samples(frames)] * batch
         wanted = [int(length) for length in lengths]
-        if len(wanted) != batch or any(n < 1 or not 1 <= self.log_mel.frames(n) <= frames for n in wanted):
+        longest = self.log_mel.samples(frames)
+        if len(wanted) != batch or any(n < 1 or n > longest or self.log_mel.frames(n) < 1 for n in wanted):
             raise InputError(
                 f"lengths: got {wanted} samples for {batch} mels of {frames} frames at hop "
                 f"{self.log_mel.hop_length}, expected one length per mel, of at most as many frames"
@@ -79,7 +103,7 @@ class GriffinLim:
 
     def _signal(self, mel: Tensor, seed: int) -> Tensor:
         """Returns the waveform [T'] that the frames of one mel [n_mels, F] cover, from its first sample."""
-        magnitude = self._linear(mel)
+        magnitude = linear_spectrum(self.log_mel, mel)
         generator = torch.Generator().manual_seed(seed)
         angle = 2 * torch.pi * torch.rand(magnitude.shape, generator=generator).to(mel.device)
         phase = torch.polar(torch.ones_like(angle), angle)
@@ -90,17 +114,6 @@ class GriffinLim:
             phase = accelerated / accelerated.abs().clamp_min(1e-16)
             before = rebuilt
         return synthesize(self.log_mel, magnitude * phase)[padding(self.log_mel) :]
-
-    def _linear(self, mel: Tensor) -> Tensor:
-        """Returns the magnitudes [n_fft/2 + 1, F] of the STFT with the plain window."""
-        from librosa.util import nnls
-
-        bands = self.log_mel.magnitude(mel).double().cpu().numpy()
-        spectrum = nnls(self.log_mel.filterbank.double().cpu().numpy(), bands)
-        magnitude = torch.from_numpy(spectrum).to(mel).pow(1 / self.log_mel.power)
-        if self.log_mel.window_normalized:
-            magnitude = magnitude * self.log_mel.window.to(mel).square().sum().sqrt()
-        return magnitude
 
 
 def padding(log_mel: LogMel) -> int:

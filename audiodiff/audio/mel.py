@@ -4,8 +4,7 @@
 
 A definition is data: it lives in one node of recipes/features/, is saved with each model and compared field
 by field before a foreign mel is believed. `preset` loads the definitions of other projects, which reproduce
-those projects' own numbers. Two definitions that differ only after the filterbank convert pointwise:
-`ours.from_magnitude(theirs.magnitude(mel))`.
+those projects' own numbers. `convert` goes from one definition to another where that is exact.
 """
 
 from __future__ import annotations
@@ -21,10 +20,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from audiodiff.audio.mel_conversion import convert
+from audiodiff.audio.mel_input import checked
 from audiodiff.errors import InputError
 
 # y = unit * ln(magnitude): natural logarithm, log10, and 20 log10 (decibels)
-_LOG_UNITS = {"e": 1.0, "10": 1 / math.log(10), "db20": 20 / math.log(10)}
+LOG_UNITS = {"e": 1.0, "10": 1 / math.log(10), "db20": 20 / math.log(10)}
 _CHOICES: dict[str, tuple[object, ...]] = {
     "mel_scale": ("slaney", "htk"),
     "mel_norm": ("slaney", None),
@@ -32,11 +33,9 @@ _CHOICES: dict[str, tuple[object, ...]] = {
     "framing": ("center", "same"),
     "pad_mode": ("reflect", "constant"),
     "magnitude_epsilon_mode": ("add", "clamp"),
-    "log_base": tuple(_LOG_UNITS),
+    "log_base": tuple(LOG_UNITS),
     "floor_mode": ("clamp", "add"),
 }
-# Share of the range from silence to full scale by which a mel may leave it: predicted mels overshoot.
-_MARGIN = 0.1
 
 
 @dataclass(eq=False, kw_only=True)
@@ -141,7 +140,7 @@ class LogMel(nn.Module):
     def from_magnitude(self, magnitude: Tensor) -> Tensor:
         """Returns the mel of linear band values: floor, logarithm, affine map, clip (inverse: magnitude)."""
         floored = magnitude.clamp_min(self.floor) if self.floor_mode == "clamp" else magnitude + self.floor
-        mel = floored.log() * (_LOG_UNITS[self.log_base] * self.scale) + self.offset
+        mel = floored.log() * (LOG_UNITS[self.log_base] * self.scale) + self.offset
         if self.clip_low is None and self.clip_high is None:
             return mel
         return mel.clamp(self.clip_low, self.clip_high)
@@ -151,13 +150,23 @@ class LogMel(nn.Module):
 
         They are magnitudes for power 1, squared magnitudes for power 2.
         """
-        linear = ((mel - self.offset) / (_LOG_UNITS[self.log_base] * self.scale)).exp()
+        linear = ((mel - self.offset) / (LOG_UNITS[self.log_base] * self.scale)).exp()
         return linear if self.floor_mode == "clamp" else (linear - self.floor).clamp_min(0)
+
+    @property
+    def silence(self) -> Tensor:
+        """The mel [n_mels] of digital silence."""
+        return self.level(0.0)
 
     @property
     def floor_value(self) -> float:
         """The mel's value for digital silence (of the lowest band, where bands differ)."""
-        return float(self._level(0.0).min())
+        return float(self.silence.min())
+
+    @property
+    def decibel(self) -> float:
+        """By how much the mel grows when the audio gets 1 dB louder."""
+        return math.log(10) / 20 * self.power * self.scale * LOG_UNITS[self.log_base]
 
     def definition(self) -> dict[str, Any]:
         """Returns every field as a plain JSON value; `from_definition` rebuilds the module."""
@@ -181,7 +190,7 @@ class LogMel(nn.Module):
 
     def difference(self, other: LogMel) -> list[str]:
         """Returns what is different in `other`, one line a field: "hop_length: 300, expected 256"."""
-        ours, theirs = self._effective(), other._effective()
+        ours, theirs = self.effective(), other.effective()
         return [
             f"{name}: {theirs[name]}, expected {ours[name]}" for name in ours if ours[name] != theirs[name]
         ]
@@ -199,45 +208,15 @@ class LogMel(nn.Module):
             InputError: wrong number of dimensions or bands, transposed, empty, not finite, or in a range that
                 this definition cannot give (the message names the likeliest other convention).
         """
-        if isinstance(mel, np.ndarray) and mel.dtype.kind == "f":
-            mel = torch.from_numpy(mel.astype(np.float32))
-        if not isinstance(mel, Tensor) or not mel.is_floating_point():
-            kind = getattr(mel, "dtype", type(mel).__name__)
-            raise InputError(f"{name}: values of type {kind}, expected a floating point tensor or array")
-        shape = tuple(mel.shape)
-        mel = mel.float() if mel.dim() != 2 else mel.float()[None]
-        if mel.dim() != 3:
-            raise InputError(f"{name}: shape {shape}, expected [B, {self.n_mels}, F] or [{self.n_mels}, F]")
-        if mel.shape[1] != self.n_mels:
-            mend = "analyse with this model's mel definition"
-            if mel.shape[2] == self.n_mels:
-                mend = "this looks like [B, F, n_mels]; exchange the last two dimensions"
-            raise InputError(f"{name}: shape {shape}, expected {self.n_mels} bands in [B, n_mels, F]; {mend}")
-        if mel.numel() == 0:
-            raise InputError(f"{name}: shape {shape} has no frames")
-        if not torch.isfinite(mel).all():
-            count = int((~torch.isfinite(mel)).sum())
-            raise InputError(f"{name}: {count} of {mel.numel()} values are NaN or infinite")
-        self._check_range(mel, name)
-        return mel
+        return checked(self, mel, name)
 
-    def _check_range(self, mel: Tensor, name: str) -> None:
-        # The loudest magnitude of samples in [-1, 1] is sum(w), and no spectrum lies above
-        # sqrt(sum(w^2)) everywhere, since sum(w^2) bounds the mean squared magnitude (Parseval).
-        norm = self.window.norm()
-        unit = norm if self.window_normalized else 1
-        loudest = float(self._level(float(self.window.sum() / unit)).max())
-        everywhere = float(self._level(float(norm / unit)).min())
-        silence = self.floor_value
-        margin = _MARGIN * (loudest - silence)
-        low, high = float(mel.min()), float(mel.max())
-        if silence - margin <= low <= everywhere and high <= loudest + margin:
-            return
-        raise InputError(
-            f"{name}: values from {low:.4g} to {high:.4g}, expected between {silence:.4g} (silence) and "
-            f"{loudest:.4g} (full scale); this looks like {_likeliest(self, mel)}; "
-            "analyse with this model's mel definition, or convert"
-        )
+    def convert(self, mel: Tensor, to: LogMel) -> Tensor:
+        """Returns a mel [B, n_mels, F] of this definition in another that differs after the filterbank alone.
+
+        Raises:
+            InputError: the definitions differ in what no pointwise map bridges; every such field is named.
+        """
+        return convert(mel, self, to)
 
     def _spectrum(self, waveform: Tensor) -> Tensor:
         """Returns (squared) magnitudes [B, n_fft/2 + 1, F] of waveform [B, T]."""
@@ -258,12 +237,13 @@ class LogMel(nn.Module):
             energy = energy.clamp_min(self.magnitude_epsilon)
         return energy.sqrt() if self.power == 1 else energy
 
-    def _level(self, magnitude: float) -> Tensor:
+    def level(self, magnitude: float) -> Tensor:
         """Returns each band's value [n_mels] where every frequency has this magnitude."""
         least = math.sqrt(self.magnitude_epsilon)
         return self.from_magnitude(self.filterbank.sum(1) * max(magnitude, least) ** self.power)
 
-    def _effective(self) -> dict[str, Any]:
+    def effective(self) -> dict[str, Any]:
+        """Returns the definition with f_max as a number, so that equal mels have equal values."""
         definition = self.definition()
         return definition | {"f_max": self.sample_rate / 2 if self.f_max is None else self.f_max}
 
@@ -283,15 +263,24 @@ def preset(name: str) -> LogMel:
     """
     from omegaconf import OmegaConf
 
-    package = Path(__file__).resolve().parents[1]
-    # A wheel carries the recipes inside the package; a checkout has them beside it.
-    folders = [package / "recipes" / "features", package.parent / "recipes" / "features"]
-    files = {file.stem: file for folder in reversed(folders) for file in sorted(folder.glob("*.yaml"))}
+    files = _preset_files()
     if name not in files:
         raise InputError(f"no mel preset '{name}'; expected one of {', '.join(sorted(files))}")
     definition = OmegaConf.to_container(OmegaConf.load(files[name]), resolve=True)
     assert isinstance(definition, dict)
     return LogMel.from_definition({str(key): value for key, value in definition.items() if key != "_target_"})
+
+
+def preset_names() -> list[str]:
+    """Returns the names of recipes/features/."""
+    return sorted(_preset_files())
+
+
+def _preset_files() -> dict[str, Path]:
+    package = Path(__file__).resolve().parents[1]
+    # A wheel carries the recipes inside the package; a checkout has them beside it.
+    folders = [package / "recipes" / "features", package.parent / "recipes" / "features"]
+    return {file.stem: file for folder in reversed(folders) for file in sorted(folder.glob("*.yaml"))}
 
 
 def _names() -> tuple[str, ...]:
@@ -382,17 +371,3 @@ def _pad(waveform: Tensor, left: int, right: int, mode: str) -> Tensor:
     period = max(2 * (length - 1), 1)
     positions = torch.arange(-left, length + right, device=waveform.device).remainder(period)
     return waveform[:, torch.minimum(positions, period - positions)]
-
-
-def _likeliest(mel: LogMel, values: Tensor) -> str:
-    """Guesses the convention of values that are not of this definition, from their range and mean."""
-    low, high, mean = float(values.min()), float(values.max()), float(values.mean())
-    if low >= 0:
-        return "a mel scaled to 0..1" if high <= 1 else "linear magnitudes without a logarithm"
-    if abs(mean) < 1:
-        return "a mel normalized to mean 0"
-    # Speech has a mean near -2.3 in log10, -5 in natural logarithm, -45 in decibels.
-    theirs = "db20" if mean < -20 else "e" if mean < -3.5 else "10"
-    if mean > 0 or ((mel.scale, mel.offset) == (1, 0) and theirs == mel.log_base):
-        return "another floor, or audio that was not scaled to [-1, 1]"
-    return {"db20": "decibels (20 log10)", "e": "a natural logarithm (ln)", "10": "log10"}[theirs]

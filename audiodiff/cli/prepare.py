@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,15 +32,30 @@ def prepare(
     download: Annotated[
         bool, typer.Option("--download", help="Fetch the public archive to OUT/download.")
     ] = False,
+    only_download: Annotated[
+        bool, typer.Option("--only-download", help="Fetch and unpack the archives, nothing more.")
+    ] = False,
     archive: Annotated[
-        str | None, typer.Option(help="Which archive to download.", show_default="the corpus' first")
+        list[str] | None,
+        typer.Option(
+            help="Which archive to download; may be repeated.", show_default="what the recipe needs"
+        ),
     ] = None,
-    sha256: Annotated[str | None, typer.Option(help="Expected checksum of the archive.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="Expected checksum of the one archive.")] = None,
     sample_rate: Annotated[
         int | None, typer.Option(help="Convert to this rate, Hz.", show_default="as it is")
     ] = None,
     mono: Annotated[bool, typer.Option("--mono", help="Mix several channels to one.")] = False,
     seed: Annotated[int, typer.Option(help="Of what is drawn at random (mini).")] = 0,
+    label_from: Annotated[
+        str | None, typer.Option(help="Of folder: parent or none.", show_default="parent")
+    ] = None,
+    shar: Annotated[
+        int | None, typer.Option(help="Write Shar shards of this many clips, too.", show_default="none")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Threads that decode.", show_default="one per core, at most 16")
+    ] = None,
 ) -> None:
     """Check every file of a corpus and write train, dev and test manifests and a report."""
     from rich.console import Console
@@ -51,39 +67,61 @@ def prepare(
     console = Console()
     if source is not None and not source.is_dir():
         raise InputError(f"--source {source}: no such folder")
-    if not download and (archive is not None or sha256 is not None):
+    if not (download or only_download) and (archive is not None or sha256 is not None):
         raise InputError("--archive and --sha256 say what to download; pass --download with them")
-    if download:
+    if label_from is not None and corpus != "folder":
+        raise InputError(f"--label-from is for folder; the labels of {corpus} are known")
+    if shar is not None and shar < 1:
+        raise InputError(f"--shar {shar}: expected how many clips a shard holds, 1 or more")
+    if download or only_download:
         if source is not None:
             raise InputError("got --source and --download; pass one of them")
-        source = _download(module, corpus, out / "download", archive, sha256, console)
-    report = module.prepare(source, out, PrepareOptions(sample_rate, mono, seed))
+        source = _download(module, corpus, out / "download", archive or [], sha256, console)
+        if only_download:
+            return
+    jobs = min(16, os.cpu_count() or 1) if jobs is None else max(1, jobs)
+    options = PrepareOptions(sample_rate, mono, seed, jobs, label_from or "parent")
+    report = module.prepare(source, out, options)
     _print(report, out, console)
+    if shar is not None:
+        from audiodiff.data.shar import write_shar
+
+        write_shar(out, shar, console)
 
 
 def _download(
-    module: ModuleType, corpus: str, target: Path, name: str | None, sha256: str | None, console: Console
+    module: ModuleType, corpus: str, target: Path, chosen: list[str], sha256: str | None, console: Console
 ) -> Path:
-    """Returns the folder of the corpus' archive, fetched and unpacked."""
+    """Returns the folder of the corpus' archives, fetched and unpacked: that of the one, or of several."""
     from audiodiff.data.download import download
 
     archives = {archive.name: archive for archive in getattr(module, "ARCHIVES", ())}
     if not archives:
         raise InputError(f"{corpus}: has no archive to download; leave --download out")
-    name = next(iter(archives)) if name is None else name
-    if name not in archives:
-        raise InputError(f"{corpus}: no archive {name!r}; expected one of: {', '.join(archives)}")
-    done = download(archives[name], target, sha256)
-    checked = "as expected" if done.checked else "none is known to compare with; keep it for --sha256"
-    console.print(
-        f"{archives[name].url}\n  SHA256 {done.sha256} ({checked})", soft_wrap=True, highlight=False
-    )
-    return done.folder
+    names = chosen or list(getattr(module, "DEFAULT_ARCHIVES", [next(iter(archives))]))
+    for name in names:
+        if name not in archives:
+            raise InputError(f"{corpus}: no archive {name!r}; expected one of: {', '.join(archives)}")
+    if sha256 is not None and len(names) > 1:
+        raise InputError(
+            f"--sha256 is of one archive, but {', '.join(names)} are asked for; name one with --archive"
+        )
+    folder = target
+    for name in names:
+        done = download(archives[name], target, sha256)
+        checked = "as expected" if done.checked else "none is known to compare with; keep it for --sha256"
+        console.print(
+            f"{archives[name].url}\n  SHA256 {done.sha256} ({checked})", soft_wrap=True, highlight=False
+        )
+        folder = done.folder
+    return folder if len(names) == 1 else target
 
 
 def _print(report: dict[str, Any], out: Path, console: Console) -> None:
     """Prints splits, labels, problems and notes of a report."""
     from rich.table import Table
+
+    from audiodiff.data.preparation import RECIPE
 
     console.print(f"{report['corpus']}: {report['sample_rate']} Hz, {report['channels']} channel(s)")
     table = Table()
@@ -94,7 +132,14 @@ def _print(report: dict[str, Any], out: Path, console: Console) -> None:
     table.add_row("all", str(report["cuts"]), f"{report['seconds'] / 60:.1f}")
     console.print(table)
     lines = [f"split: {report['split_rule']}", *_label_lines(report), *report["notes"]]
+    if report["transcoded"]:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in report["transcoded"].items())
+        lines.append(
+            f"transcoded to FLAC in {out / 'audio'}, for these cannot be read from the middle: {kinds}"
+        )
     lines += _problem_lines(report["problems"])
+    if (out / RECIPE).is_file():
+        lines += ["a recipe has to be told:", *(out / RECIPE).read_text(encoding="utf-8").splitlines()]
     lines.append(f"manifests and report.json in {out}")
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -25,7 +25,7 @@ def _statistics(config: DictConfig) -> None:
     from rich.console import Console
 
     from audiodiff.model import build
-    from audiodiff.training.loop import open_split, training_statistics
+    from audiodiff.training.run import open_split, training_statistics
 
     recipe = recipe_of(config)
     folder = Path(HydraConfig.get().runtime.output_dir)

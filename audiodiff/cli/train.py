@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 HYDRA_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 _CONFIG = "train"
+_NAMING = "hydra.job.config.override_dirname.exclude_keys"
 
 
 def train(context: typer.Context) -> None:
@@ -28,14 +29,40 @@ def train(context: typer.Context) -> None:
 def run_hydra(command: str, arguments: list[str], job: Any) -> None:
     """Composes recipes/train.yaml with the arguments and runs the job on it, or on each one of a sweep."""
     import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
 
     overrides = [argument for argument in arguments if not argument.startswith("-")]
     if overrides == arguments:
         check_overrides(overrides)
-    sys.argv = [f"audiodiff {command}", *arguments]
+    sys.argv = [f"audiodiff {command}", *arguments, *sweep_naming(arguments)]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # what is left is a bug: show where
     decorate = hydra.main(version_base="1.3", config_path=str(recipes_folder()), config_name=_CONFIG)
-    decorate(job)()
+    try:
+        decorate(job)()
+    except (HydraException, OmegaConfBaseException) as error:  # arguments with dashes were not checked before
+        raise InputError(_message(error)) from error
+
+
+def sweep_naming(arguments: list[str]) -> list[str]:
+    """Returns an argument that names the folders of a sweep's runs by what is swept and by nothing else.
+
+    Raises:
+        InputError: an override that is none.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    if not {"-m", "--multirun"} & set(arguments) or any(_NAMING in argument for argument in arguments):
+        return []
+    given = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+    try:
+        overrides = OverridesParser.create().parse_overrides(given)
+    except HydraException as error:
+        raise InputError(_message(error)) from error
+    same = {override.key_or_group for override in overrides if not override.is_sweep_override()}
+    names = ",".join(f"'{name}'" for name in sorted(same | {"data_dir", "out"}))
+    return [f"{_NAMING}=[{names}]"]
 
 
 def check_overrides(overrides: list[str]) -> None:
@@ -53,8 +80,12 @@ def check_overrides(overrides: list[str]) -> None:
         with initialize_config_dir(str(recipes_folder()), version_base="1.3"):
             OmegaConf.to_container(compose(_CONFIG, overrides), resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
-        causes = [str(error), str(error.__cause__ or "")]
-        raise InputError(" ".join(" ".join(causes).split())) from error
+        raise InputError(_message(error)) from error
+
+
+def _message(error: Exception) -> str:
+    """Returns what a composition failed with and why, in one line."""
+    return " ".join(f"{error} {error.__cause__ or ''}".split())
 
 
 def recipe_of(config: DictConfig) -> dict[str, Any]:
@@ -69,15 +100,31 @@ def recipe_of(config: DictConfig) -> dict[str, Any]:
 
 def _train(config: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
     from rich.console import Console
 
+    from audiodiff.training.engine import join_processes, leave_processes
+    from audiodiff.training.heartbeat import INTERRUPTED, fail_before_start, read_status
+    from audiodiff.training.interruption import TRY_AGAIN, PreemptedError
     from audiodiff.training.loop import train as run_training
 
-    console = Console()
+    join_processes()
+    console = Console(quiet=os.environ.get("RANK", "0") != "0")
     folder = Path(HydraConfig.get().runtime.output_dir)
     command = "audiodiff train " + " ".join(HydraConfig.get().overrides.task)
     try:
         model = run_training(recipe_of(config), Path(config.data_dir), folder, command, console)
+    except PreemptedError as error:
+        print(f"audiodiff: {error}", file=sys.stderr)
+        sys.exit(TRY_AGAIN)
     except (InputError, FloatingPointError) as error:
+        fail_before_start(folder, config.experiment, str(error))
+        interrupted = (read_status(folder) or {}).get("state") == INTERRUPTED
+        if HydraConfig.get().mode == RunMode.MULTIRUN and not interrupted:
+            raise  # the sweep goes on with its other runs
         fail(str(error))  # here, for Hydra would say more than one line
+    except Exception as error:
+        fail_before_start(folder, config.experiment, f"{type(error).__name__}: {error}")
+        raise
+    leave_processes()
     console.print(f"model: {model}", soft_wrap=True)

@@ -28,19 +28,41 @@ def vocode(
         int | None,
         typer.Option(help="Moves the waveform to its mel so often.", show_default="the model's own"),
     ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(help="Divides the noise that sampling starts from.", show_default="the model's own"),
+    ] = None,
+    bias_removal: Annotated[
+        float, typer.Option(help="Subtracts the model's own hum and hiss so many times.")
+    ] = 0.0,
+    silence_margin: Annotated[
+        float,
+        typer.Option(help="Mutes frames at most so many dB above digital silence; negative: mutes none."),
+    ] = 1.0,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            help="Of mel files: bands_first or frames_first.", show_default="told by the number of bands"
+        ),
+    ] = None,
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",
 ) -> None:
     """Resynthesize audio files, or vocode mel files, with a mel-conditional model."""
+    from dataclasses import replace
+
     from audiodiff.model import load
+    from audiodiff.synthesis.finishing import Finish
     from audiodiff.synthesis.resynthesis import vocode_files
     from audiodiff.synthesis.sampling import SamplerChoice, choose_sampler
     from audiodiff.synthesis.vocoder import Vocoder
 
     trained = load(model, device)
-    vocoder = Vocoder(
-        trained, choose_sampler(trained.recipe, SamplerChoice(sampler, steps, grid, eta)), mel_iterations
-    )
+    chosen = choose_sampler(trained.recipe, SamplerChoice(sampler, steps, grid, eta))
+    if temperature is not None:
+        chosen = replace(chosen, temperature=temperature)
+    finish = Finish(bias_removal, None if silence_margin < 0 else silence_margin)
+    vocoder = Vocoder(trained, chosen, mel_iterations, finish, layout)
     labels = {} if speaker is None else {"speaker": speaker}
     files = vocode_files(vocoder, model, inputs, out, labels, seed, " ".join(["audiodiff", *sys.argv[1:]]))
     typer.echo(f"{len(files)} files in {out}")

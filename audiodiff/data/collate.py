@@ -24,6 +24,7 @@ class Item(NamedTuple):
         labels: label name -> value.
         id: name of the cut, for messages.
         tokens: [L] int64, the text; None without.
+        problems: why this stands in for another clip, one line; none where it is what was asked for.
     """
 
     waveform: Tensor
@@ -31,6 +32,7 @@ class Item(NamedTuple):
     labels: Mapping[str, str]
     id: str
     tokens: Tensor | None = None
+    problems: tuple[str, ...] = ()
 
 
 def collate(items: Sequence[Item]) -> Batch:
@@ -61,6 +63,7 @@ def collate(items: Sequence[Item]) -> Batch:
         ids=tuple(item.id for item in items),
         tokens=tokens,
         token_counts=token_counts,
+        problems=tuple(problem for item in items for problem in item.problems),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import json
 import os
 import re
 import shutil
@@ -25,7 +26,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from audiodiff.errors import InputError
-from audiodiff.files import writing
+from audiodiff.files import write_whole, writing
+from audiodiff.progress import progress_bar, track
 
 ATTEMPTS = 4
 TIMEOUT_SECONDS = 30.0
@@ -77,18 +79,24 @@ def download(archive: Archive, target: Path, sha256: str | None = None) -> Downl
     Raises:
         InputError: no such file, no connection, a wrong checksum, or an archive that is damaged or unsafe.
     """
-    expected = sha256 or archive.sha256
+    expected = archive.sha256 if sha256 is None else sha256
     if expected is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", expected):
         raise InputError(f"checksum {expected!r}; expected the 64 hexadecimal digits of a SHA256")
+    expected = None if expected is None else expected.lower()
     path = target / archive.url.rsplit("/", 1)[-1]
-    found = fetch(archive.url, path, expected)
     folder = target / archive.name
+    noted = _noted(path)
+    if folder.is_dir() and not path.is_file() and noted and expected in (None, noted):
+        return Downloaded(folder, noted, checked=expected is not None)  # unpacked, and deleted to save space
+    found = fetch(archive.url, path, expected)
     extract(path, folder)
     return Downloaded(folder, found, checked=expected is not None)
 
 
 def fetch(url: str, path: Path, sha256: str | None) -> str:
     """Downloads a file, going on where an earlier call stopped, and returns its SHA256.
+
+    The checksum is noted beside the file, with its size and time of change, so that it is not read again.
 
     Args:
         url: http or https.
@@ -99,30 +107,60 @@ def fetch(url: str, path: Path, sha256: str | None) -> str:
         InputError: the server refuses, the connection fails repeatedly, or the checksum is another.
     """
     if path.is_file():
-        found = sha256_of(path)
+        found = _noted(path) or sha256_of(path)
         if sha256 is not None and found != sha256.lower():
             raise InputError(_wrong_checksum(path, found, sha256, "delete the file to fetch it again"))
+        _note(path, found)
         return found
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.part")
     _fetch_whole(url, partial, resumable=sha256 is not None)
     found = sha256_of(partial)
-    _validator(partial).unlink(missing_ok=True)
     if sha256 is not None and found != sha256.lower():
         partial.unlink()
+        _validator(partial).unlink(missing_ok=True)
         raise InputError(_wrong_checksum(url, found, sha256, "the download was deleted, run again"))
-    os.replace(partial, path)
+    with writing(path):
+        os.replace(partial, path)
+    _validator(partial).unlink(missing_ok=True)
+    _note(path, found)
     return found
 
 
 def sha256_of(path: Path) -> str:
-    """Returns the SHA256 of a file, hexadecimal."""
+    """Returns the SHA256 of a file, hexadecimal, with a progress bar on a terminal."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
-        while block := stream.read(_BLOCK):
+        blocks = -(-path.stat().st_size // _BLOCK)
+        for block in track(iter(lambda: stream.read(_BLOCK), b""), "checksum", blocks):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _note_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256.json")
+
+
+def _note(path: Path, sha256: str) -> None:
+    """Keeps a checksum with what tells that the file is still the same."""
+    status = path.stat()
+    content = {"size": status.st_size, "changed_ns": status.st_mtime_ns, "sha256": sha256}
+    write_whole({_note_path(path): (json.dumps(content) + "\n").encode("utf-8")})
+
+
+def _noted(path: Path) -> str | None:
+    """Returns the checksum that was noted of a file, or None where it has changed since; of a deleted file too."""
+    try:
+        content = json.loads(_note_path(path).read_text(encoding="utf-8"))
+        noted, size, changed_ns = str(content["sha256"]), content["size"], content["changed_ns"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if path.is_file():
+        status = path.stat()
+        if (status.st_size, status.st_mtime_ns) != (size, changed_ns):
+            return None
+    return noted
 
 
 def _wrong_checksum(what: object, found: str, expected: str, mend: str) -> str:
@@ -204,8 +242,6 @@ def _blocks(response: http.client.HTTPResponse, start: int, total: int | None) -
     """Yields the body in blocks, with a progress bar on a terminal."""
     from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    from audiodiff.progress import progress_bar
-
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with progress_bar(*columns) as progress:
         task = progress.add_task("download", total=total, completed=start)
@@ -258,20 +294,30 @@ def extract(path: Path, folder: Path) -> None:
 
 
 def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Yields name and content of every file of an archive."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():
-                if not info.is_dir():
-                    with archive.open(info) as content:
-                        yield info.filename, content
-        return
+    """Yields name and content of every file of an archive, with a progress bar on a terminal."""
+    with path.open("rb") as raw, progress_bar() as bar:
+        task = bar.add_task(f"unpacking {path.name}", total=path.stat().st_size)
+        # By its name: a .tar whose last member is a .zip looks like one from behind.
+        for member in _zip_members(raw) if path.suffix.lower() == ".zip" else _tar_members(raw, path):
+            yield member
+            bar.update(task, completed=raw.tell())
+
+
+def _zip_members(raw: IO[bytes]) -> Iterator[tuple[str, IO[bytes]]]:
+    with zipfile.ZipFile(raw) as archive:
+        for info in archive.infolist():
+            if not info.is_dir():
+                with archive.open(info) as content:
+                    yield info.filename, content
+
+
+def _tar_members(raw: IO[bytes], path: Path) -> Iterator[tuple[str, IO[bytes]]]:
     # "r|*" reads front to back; seeking in a .tar.bz2 would unpack it again for every file.
-    with tarfile.open(path, "r|*") as archive_stream:
-        for member in archive_stream:
+    with tarfile.open(fileobj=raw, mode="r|*") as archive:
+        for member in archive:
             if member.isdir():
                 continue
-            file = archive_stream.extractfile(member) if member.isfile() else None
+            file = archive.extractfile(member) if member.isfile() else None
             if file is None:
                 raise InputError(f"{path}: its member {member.name} is no plain file; not unpacked")
             yield member.name, file

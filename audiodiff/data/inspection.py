@@ -1,23 +1,26 @@
 """What decoding one audio file shows, remembered so that no file is decoded twice.
 
-A file is decoded whole: a header can promise what the data does not hold. Findings are kept in a JSON-lines
-file in the prepared folder, keyed by path, size, time of change and what was asked, so that an interrupted
-preparation goes on where it stopped and a second one is quick.
+A file is decoded whole: a header can promise what the data does not hold. What is not as wanted, and what cannot be
+read at an exact sample (MP3, Vorbis), is kept as FLAC beside the manifests. Findings are kept in a JSON-lines file
+in the prepared folder, keyed by path, size, time of change and what was asked, so that an interrupted preparation
+goes on where it stopped and a second one is quick.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import threading
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from audiodiff.audio import io
-from audiodiff.errors import InputError
+from audiodiff.data.decoding import INEXACT_SEEK, Health, UnusableAudioError, decode, probe, transcode
 from audiodiff.files import write_whole, writing
 
 # Part of the key: findings made under other rules do not count.
-RULES = 1
+RULES = 2
 
 # Share of samples at full scale above which a clip is reported, and above which it is of no use.
 CLIPPED_REPORTED = 0.001
@@ -36,6 +39,10 @@ class Wanted:
     sample_rate: int | None = None
     channels: int | None = None
 
+    def fits(self, info: io.AudioInfo) -> bool:
+        """Whether a file is so already."""
+        return self.sample_rate in (None, info.sample_rate) and self.channels in (None, info.channels)
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -48,6 +55,8 @@ class Finding:
         length: samples of that file; 0 when excluded.
         excluded: why the file cannot be used, or None.
         remark: what is odd about a file that can be used, or None.
+        lossy: what the original is encoded with ("MP3", "Vorbis") where that is why it was converted, or None.
+        stamp: size and time of change of the conversion, by which it is known again; None for originals.
     """
 
     path: str
@@ -56,10 +65,12 @@ class Finding:
     length: int = 0
     excluded: str | None = None
     remark: str | None = None
+    lossy: str | None = None
+    stamp: tuple[int, int] | None = None
 
 
 def examine(path: Path, wanted: Wanted, converted: Path) -> Finding:
-    """Decodes a file whole and converts it where it is not as wanted.
+    """Decodes a file whole and converts it where it is not as wanted or cannot be read at an exact sample.
 
     Args:
         path: of the original.
@@ -68,37 +79,59 @@ def examine(path: Path, wanted: Wanted, converted: Path) -> Finding:
 
     Returns:
         The finding; a bad file is a finding with `excluded`, never an exception.
+
+    Raises:
+        InputError: the conversion cannot be written.
     """
     if not path.is_file():
         return Finding(str(path), excluded="audio file missing")
     try:
-        waveform, sample_rate = io.read(path)
-        health = io.inspect(waveform)
-        excluded = _unusable(health)
-        if excluded is not None:
-            return Finding(str(path), excluded=excluded)
-        channels, length = waveform.shape
-        if wanted.sample_rate in (None, sample_rate) and wanted.channels in (None, channels):
-            return Finding(str(path), sample_rate, channels, length, remark=_remark(health.clipped_share))
-        waveform, sample_rate = io.read(path, sample_rate=wanted.sample_rate, channels=wanted.channels)
-    except InputError as error:
-        return Finding(str(path), excluded=str(error).removeprefix(f"{path}: "))
-    # Outside the try: a disk that is full is no fault of this file.
-    clipped = io.write(converted, waveform, sample_rate) / waveform.numel()
-    remark = _remark(max(clipped, health.clipped_share))
-    channels, length = waveform.shape
-    return Finding(str(converted), sample_rate, channels, length, remark=remark)
+        info = probe(path)
+        lossy = INEXACT_SEEK.get(info.subtype)
+        if lossy is None and wanted.fits(info):
+            health = Health()
+            for _ in health.watch(decode(path)):
+                pass
+            _refuse(health)
+            remark = _remark(health.clipped_share)
+            return Finding(str(path), info.sample_rate, info.channels, info.length, remark=remark)
+        return _converted(path, info, wanted, converted, lossy)
+    except UnusableAudioError as error:
+        return Finding(str(path), excluded=str(error))
 
 
-def _unusable(health: io.AudioHealth) -> str | None:
-    """Returns why a decoded file cannot be used, or None."""
-    if health.has_nan:
-        return "NaN or infinite samples"
-    if health.silent:
-        return f"silent: peak {health.peak:.2g}"
+def _converted(path: Path, info: io.AudioInfo, wanted: Wanted, converted: Path, lossy: str | None) -> Finding:
+    """Returns the finding of a file that is converted while it is decoded."""
+    beside = converted.with_name(f".{converted.name}.{os.getpid()}.part")
+    health = Health()
+    try:
+        rate, channels = wanted.sample_rate or info.sample_rate, wanted.channels or info.channels
+        written = transcode(health.watch(decode(path)), info, rate, channels, beside)
+        _refuse(health)
+        with writing(converted):
+            os.replace(beside, converted)
+            stamp = _stamp(converted)
+    finally:
+        with suppress(OSError):  # where it could not be written, it is not there either
+            beside.unlink()
+    remark = _remark(max(written.clipped_share, health.clipped_share))
+    return Finding(str(converted), rate, channels, written.length, remark=remark, lossy=lossy, stamp=stamp)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _refuse(health: Health) -> None:
+    """Raises UnusableAudioError for a decoded file that is of no use."""
+    if health.peak < io.SILENCE_PEAK:
+        raise UnusableAudioError(f"silent: peak {health.peak:.2g}")
     if health.clipped_share > CLIPPED_EXCLUDED:
-        return _remark(health.clipped_share)
-    return None
+        raise UnusableAudioError(_remark(health.clipped_share) or "")
 
 
 def _remark(clipped_share: float) -> str | None:
@@ -109,7 +142,7 @@ def _remark(clipped_share: float) -> str | None:
 
 
 class Memory:
-    """Findings of earlier runs, by key.
+    """Findings of earlier runs, by key; several threads may use one.
 
     Args:
         path: JSON-lines file; lines that were cut off by an interruption are left out.
@@ -119,21 +152,24 @@ class Memory:
         self.path = path
         self._known: dict[str, Finding] = {}
         self._used: dict[str, Finding] = {}
+        self._lock = threading.Lock()
         if path.is_file():
-            self._known = dict(filter(None, map(_entry, path.read_text(encoding="utf-8").splitlines())))
+            # A kill may have cut a line inside a letter.
+            with path.open(encoding="utf-8", errors="replace") as lines:
+                self._known = dict(filter(None, map(_entry, lines)))
 
     def recall(self, key: str) -> Finding | None:
-        """Returns the finding of a key, or None when there is none or its conversion is gone."""
+        """Returns the finding of a key, or None when there is none or its conversion is gone or another by now."""
         finding = self._known.get(key)
-        if finding is None or (finding.excluded is None and not Path(finding.path).is_file()):
+        if finding is None or (finding.stamp is not None and finding.stamp != _stamp(Path(finding.path))):
             return None
         self._used[key] = finding
         return finding
 
     def remember(self, key: str, finding: Finding) -> None:
         """Keeps a finding, on disk at once."""
-        self._used[key] = finding
-        with writing(self.path):
+        with self._lock, writing(self.path):
+            self._used[key] = finding
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as stream:
                 stream.write(_line(key, finding))
@@ -161,6 +197,7 @@ def _line(key: str, finding: Finding) -> str:
 def _entry(line: str) -> tuple[str, Finding] | None:
     try:
         values = json.loads(line)
-        return values.pop("key"), Finding(**values)
-    except (ValueError, TypeError, KeyError, AttributeError):
+        stamp = values.pop("stamp")
+        return values.pop("key"), Finding(**values, stamp=None if stamp is None else (stamp[0], stamp[1]))
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError):
         return None  # the last line of an interrupted run; its file is examined again

@@ -5,12 +5,15 @@ same whatever the number of ranks and of backward passes. The stream of clips is
 ... one per epoch; update u takes positions [u*G, (u+1)*G) of it, with G clips per update. Updates that lie inside one
 epoch are grouped in windows of WINDOW_UPDATES; inside a window clips are sorted by length and the updates shuffled, so
 that a batch pads little. An update that straddles two epochs takes the end of one and the start of the next.
+Clips in shards come shard by shard: an epoch's permutation permutes the shards, then the clips within groups of several
+shards, so that only those few need be at hand.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
@@ -19,7 +22,7 @@ from audiodiff.errors import InputError
 WINDOW_UPDATES = 16
 
 # What a random number is for; one key never serves two purposes.
-_ORDER, _CROP, _SHUFFLE = range(3)
+_ORDER, _CROP, _SHUFFLE, AUGMENT, REPLACE = range(5)
 
 
 @dataclass(frozen=True)
@@ -32,18 +35,72 @@ class SegmentRequest:
     epoch: int = 0
 
 
-def fixed_requests(lengths: Sequence[int], segment_length: int) -> list[SegmentRequest]:
+class FixedRequests(Sequence[SegmentRequest]):
+    """The centre crop of every clip, made when it is asked for."""
+
+    def __init__(self, lengths: Sequence[int] | np.ndarray, segment_length: int) -> None:
+        self._lengths = lengths
+        self._segment_length = segment_length
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    @overload
+    def __getitem__(self, number: int) -> SegmentRequest: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> list[SegmentRequest]: ...
+
+    def __getitem__(self, number: int | slice) -> SegmentRequest | list[SegmentRequest]:
+        if isinstance(number, slice):
+            return [self[each] for each in range(*number.indices(len(self)))]
+        index = range(len(self))[number]
+        length = int(self._lengths[index])
+        taken = min(length, self._segment_length)
+        return SegmentRequest(index, (length - taken) // 2, taken)
+
+
+def fixed_requests(lengths: Sequence[int] | np.ndarray, segment_length: int) -> FixedRequests:
     """Returns the centre crop of every clip, for validation: the same at every call.
 
     Args:
         lengths: samples of each clip; a clip shorter than segment_length is taken whole.
         segment_length: samples.
     """
-    requests = []
-    for index, length in enumerate(lengths):
-        taken = min(length, segment_length)
-        requests.append(SegmentRequest(index, (length - taken) // 2, taken))
-    return requests
+    return FixedRequests(lengths, segment_length)
+
+
+@dataclass(frozen=True, eq=False)
+class Shards:
+    """How clips lie in files that are read whole.
+
+    Attributes:
+        starts: [S + 1], number of the first clip of each shard, and the number of clips.
+        together: shards whose clips are shuffled with one another: more mix better and need more room.
+    """
+
+    starts: np.ndarray
+    together: int = 8
+
+    def permutation(self, generator: np.random.Generator) -> np.ndarray:
+        """Returns all clips: shards in random order, clips shuffled within each group of shards."""
+        shards = generator.permutation(len(self.starts) - 1)
+        order = np.empty(int(self.starts[-1]), dtype=np.int64)
+        filled = 0
+        for first in range(0, len(shards), self.together):
+            group = [
+                np.arange(self.starts[shard], self.starts[shard + 1])
+                for shard in shards[first : first + self.together]
+            ]
+            clips = generator.permutation(np.concatenate(group))
+            order[filled : filled + len(clips)] = clips
+            filled += len(clips)
+        return order
+
+    def beside(self, clip: int) -> range:
+        """Returns the clips of a clip's shard."""
+        shard = int(np.searchsorted(self.starts, clip, side="right")) - 1
+        return range(int(self.starts[shard]), int(self.starts[shard + 1]))
 
 
 @dataclass(frozen=True)
@@ -81,6 +138,7 @@ class SegmentBatchSampler:
         seed: of the order and the crops.
         share: which part of every update is given.
         start: number of the update to begin with: updates done so far when resuming.
+        shards: how the clips lie in shards; None where each is a file of its own.
 
     Raises:
         InputError: no clips, a clip of no length, a size that is not positive, or clips that cannot be shared evenly.
@@ -88,14 +146,16 @@ class SegmentBatchSampler:
 
     def __init__(
         self,
-        lengths: Sequence[int],
+        lengths: Sequence[int] | np.ndarray,
         segment_length: int,
         clips: int,
         seed: int,
         share: Share = ALONE,
         start: int = 0,
+        shards: Shards | None = None,
     ) -> None:
-        if len(lengths) == 0 or min(lengths) < 1:
+        lengths = np.asarray(lengths, dtype=np.int64)
+        if len(lengths) == 0 or lengths.min() < 1:
             raise InputError(f"got {len(lengths)} clips, expected at least one, each of one sample or more")
         if segment_length < 1 or clips < 1:
             raise InputError(f"segment_length {segment_length} and clips {clips} must be positive")
@@ -109,12 +169,15 @@ class SegmentBatchSampler:
                 f"{clips} clips per update cannot be shared evenly by {share.world_size} process(es) in "
                 f"{share.passes} pass(es) each; take a multiple of {share.world_size * share.passes}"
             )
-        self.lengths = np.asarray(lengths, dtype=np.int64)
+        if shards is not None and shards.starts[-1] != len(lengths):
+            raise InputError(f"got {len(lengths)} clips, and shards of {shards.starts[-1]}; expected as many")
+        self.lengths = lengths
         self.segment_length = segment_length
         self.clips = clips
         self.seed = seed
         self.share = share
         self.start = start
+        self.shards = shards
         # The epoch's order and the window's updates last computed: all that is ever kept.
         self._permutation: tuple[int, np.ndarray] | None = None
         self._window: tuple[range, np.ndarray] | None = None
@@ -132,11 +195,23 @@ class SegmentBatchSampler:
 
     def batch(self, update: int, part: int = 0) -> list[SegmentRequest]:
         """Returns the requests of one backward pass of an update."""
-        requests = self.update(update)
-        return [requests[position] for position in self.share.positions(self.clips, part)]
+        drawn = self._drawn(update)
+        return [self._request(*drawn[position]) for position in self.share.positions(self.clips, part)]
 
     def update(self, number: int) -> list[SegmentRequest]:
         """Returns the requests of one update, of all ranks and passes."""
+        return [self._request(epoch, index) for epoch, index in self._drawn(number)]
+
+    def coming(self, number: int) -> np.ndarray:
+        """Returns the clips that the next updates take, in order: as many as one group of shards has, in this epoch."""
+        if self.shards is None:
+            return np.empty(0, dtype=np.int64)
+        epoch, offset = divmod(number * self.clips, len(self.lengths))
+        ahead = -(-len(self.lengths) * self.shards.together // (len(self.shards.starts) - 1))
+        return self._order(epoch)[offset : offset + ahead]
+
+    def _drawn(self, number: int) -> list[tuple[int, int]]:
+        """Returns epoch and clip of every place of an update."""
         clips = len(self.lengths)
         positions = range(number * self.clips, (number + 1) * self.clips)
         epochs = [position // clips for position in positions]
@@ -147,12 +222,15 @@ class SegmentBatchSampler:
                 int(self._order(epoch)[position % clips])
                 for epoch, position in zip(epochs, positions, strict=True)
             ]
-        return [self._request(epoch, index) for epoch, index in zip(epochs, indices, strict=True)]
+        return list(zip(epochs, indices, strict=True))
 
     def _order(self, epoch: int) -> np.ndarray:
         if self._permutation is None or self._permutation[0] != epoch:
             generator = np.random.default_rng([self.seed, _ORDER, epoch])
-            self._permutation = (epoch, generator.permutation(len(self.lengths)))
+            if self.shards is None:
+                self._permutation = (epoch, generator.permutation(len(self.lengths)))
+            else:
+                self._permutation = (epoch, self.shards.permutation(generator))
         return self._permutation[1]
 
     def _sorted_update(self, number: int, epoch: int) -> list[int]:

@@ -1,21 +1,23 @@
 """The part of `prepare` that all corpora share: clips -> checked audio -> manifests and report.
 
 A corpus module lists its clips (files, splits, transcripts, labels). Here every file is decoded and checked,
-converted where asked, and written as lhotse cuts. Bad files are left out, counted and listed; a corpus of
-mixed sample rates or channels is refused, for a model needs one of each.
+converted where asked or where it has to be, and written as lhotse cuts. Bad files are left out, counted and
+listed; a corpus of mixed sample rates or channels is refused, for a model needs one of each.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+import re
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from audiodiff.data.inspection import Finding, Memory, Wanted, examine, key_of
+from audiodiff.data.listing import Clip, Listing, PrepareOptions, Problem, file_name
 from audiodiff.data.manifests import SPLITS, encode_cuts
 from audiodiff.errors import InputError
 from audiodiff.files import write_whole
@@ -24,87 +26,40 @@ from audiodiff.progress import track
 if TYPE_CHECKING:
     from lhotse.cut import Cut
 
+__all__ = ["RECIPE", "REPORT", "Clip", "Listing", "PrepareOptions", "Problem", "write_corpus"]
+
 REPORT = "report.json"
+RECIPE = "recipe.txt"
+# A part may end this much after its recording (Kaldi's extract-segments --max-overshoot); it is cut there.
+_OVERSHOOT_SECONDS = 0.5
+# Files examined ahead of the one that is waited for, per thread.
+_AHEAD = 64
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class PrepareOptions:
-    """What is asked of the audio.
+class _Part:
+    """A clip that can be used.
 
     Attributes:
-        sample_rate: Hz; files at another rate are converted. None keeps the corpus' own.
-        mono: mix files of several channels to one.
-        seed: of what a corpus draws at random (`mini`); noted in the report.
-        jobs: threads that decode.
+        clip: as listed.
+        finding: of its recording.
+        start: first sample.
+        length: samples.
     """
 
-    sample_rate: int | None = None
-    mono: bool = False
-    seed: int = 0
-    jobs: int = 2
-
-
-@dataclass(frozen=True)
-class Clip:
-    """One clip as its corpus lists it.
-
-    Attributes:
-        id: unique in the corpus, usable as a file name.
-        path: of the audio, absolute.
-        split: "train", "dev" or "test".
-        speaker: who; None where nobody speaks.
-        text: what is said; None where unknown.
-        labels: the corpus' own labels, for example {"digit": "seven"}.
-    """
-
-    id: str
-    path: Path
-    split: str
-    speaker: str | None = None
-    text: str | None = None
-    labels: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something wrong with one file.
-
-    Attributes:
-        id: of the clip, or the file name.
-        reason: in words.
-        excluded: whether the file is left out of the manifests; otherwise it is only odd.
-        path: of the file.
-    """
-
-    id: str
-    reason: str
-    excluded: bool
-    path: str
-
-
-@dataclass(frozen=True)
-class Listing:
-    """What a corpus module found in its folder.
-
-    Attributes:
-        corpus: its name.
-        source: its folder, or None for a corpus that is made on the spot.
-        clips: all clips, in any order.
-        split_rule: which clip is in which split, in words.
-        problems: what the listing itself showed (a transcript missing, a file of no known form).
-        notes: what else the reader of the report should know.
-    """
-
-    corpus: str
-    source: Path | None
-    clips: Sequence[Clip]
-    split_rule: str
-    problems: Sequence[Problem] = ()
-    notes: Sequence[str] = ()
+    clip: Clip
+    finding: Finding
+    start: int
+    length: int
 
 
 def write_corpus(listing: Listing, out: Path, options: PrepareOptions) -> dict[str, Any]:
     """Checks all clips and writes train, dev and test.jsonl.gz and report.json.
+
+    A listing with `open_labels` also leaves recipe.txt: what a recipe has to be told of this folder, as overrides.
 
     Args:
         listing: what the corpus holds.
@@ -120,41 +75,22 @@ def write_corpus(listing: Listing, out: Path, options: PrepareOptions) -> dict[s
     if options.sample_rate is not None and options.sample_rate < 1:
         raise InputError(f"sample rate {options.sample_rate} Hz; expected a positive number")
     out = out.absolute()
-    clips, problems = _distinct(listing.clips)
-    problems = [*listing.problems, *problems]
+    clips, duplicates = _distinct(listing.clips)
     findings = _examine_all(clips, out, options)
-    good = [(clip, finding) for clip, finding in zip(clips, findings, strict=True) if not finding.excluded]
-    problems += [
-        _problem(clip, finding) for clip, finding in zip(clips, findings, strict=True) if _odd(finding)
-    ]
+    good, bad = _usable(clips, findings)
+    problems = [*listing.problems, *duplicates, *bad]
     if not good:
         raise InputError(_nothing_left(listing, problems))
-    sample_rate = _single([finding.sample_rate for _, finding in good], good, "sample rates", _MEND_RATE)
-    channels = _single([finding.channels for _, finding in good], good, "channel counts", _MEND_CHANNELS)
-    report: dict[str, Any] = {
-        "corpus": listing.corpus,
-        "source": None if listing.source is None else str(listing.source.absolute()),
-        "sample_rate": sample_rate,
-        "channels": channels,
-        "seed": options.seed,
-        "split_rule": listing.split_rule,
-        "cuts": len(good),
-        "seconds": round(sum(finding.length for _, finding in good) / sample_rate, 3),
-        "splits": {split: _summary(split, good) for split in SPLITS},
-        "excluded": sum(problem.excluded for problem in problems),
-        "problems": [asdict(problem) for problem in problems],
-        "notes": list(listing.notes),
-    }
+    _check_single(good)
+    report = _report(listing, options, good, problems)
     files = {out / REPORT: (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode("utf-8")}
     for split in SPLITS:
-        cuts = [_cut(clip, finding) for clip, finding in good if clip.split == split]
+        cuts = (_cut(part) for part in good if part.clip.split == split)
         files[out / f"{split}.jsonl.gz"] = encode_cuts(cuts)
+    if listing.open_labels is not None:
+        files[out / RECIPE] = "".join(f"{line}\n" for line in _overrides(report, listing)).encode("utf-8")
     write_whole(files)
     return report
-
-
-_MEND_RATE = "pass --sample-rate to convert them all to one"
-_MEND_CHANNELS = "pass --mono to mix them all to one channel"
 
 
 def _distinct(clips: Iterable[Clip]) -> tuple[list[Clip], list[Problem]]:
@@ -170,43 +106,75 @@ def _distinct(clips: Iterable[Clip]) -> tuple[list[Clip], list[Problem]]:
     return list(kept.values()), problems
 
 
-def _examine_all(clips: Sequence[Clip], out: Path, options: PrepareOptions) -> list[Finding]:
-    """Returns one finding per clip; those of an earlier run are remembered."""
+def _examine_all(
+    clips: Sequence[Clip], out: Path, options: PrepareOptions
+) -> dict[tuple[str, Path], Finding]:
+    """Returns the finding of every recording by id and path; those of an earlier run are remembered."""
     wanted = Wanted(options.sample_rate, 1 if options.mono else None)
     memory = Memory(out / "inspected.jsonl")
 
-    def known_or_new(clip: Clip) -> tuple[str | None, Finding, bool]:
-        converted = out / "audio" / f"{clip.id}.flac"
-        key = key_of(clip.path, wanted, converted)
+    def known_or_new(recording: tuple[str, Path]) -> Finding:
+        identifier, path = recording
+        converted = out / "audio" / f"{file_name(identifier)}.flac"
+        key = key_of(path, wanted, converted)
         known = None if key is None else memory.recall(key)
-        return key, known or examine(clip.path, wanted, converted), known is None
-
-    findings = []
-    for key, finding, new in _in_order(known_or_new, clips, options.jobs):
-        if new and key is not None:
+        finding = known or examine(path, wanted, converted)
+        if known is None and key is not None:
             memory.remember(key, finding)
-        findings.append(finding)
+        return finding
+
+    recordings = list(dict.fromkeys((clip.recording_id, clip.path) for clip in clips))
+    findings = _in_order(known_or_new, recordings, options.jobs)
+    found = dict(zip(recordings, track(findings, "checking audio", len(recordings)), strict=True))
     memory.compact()
-    return findings
+    return found
 
 
-def _in_order(work: Callable[[Clip], Any], clips: Sequence[Clip], jobs: int) -> Iterable[Any]:
-    """Yields work(clip) in the order of the clips, with a progress bar on a terminal."""
+def _in_order(work: Callable[[Item], Result], items: Iterable[Item], jobs: int) -> Iterator[Result]:
+    """Yields work(item) in the order of the items, made by threads that stay some items ahead."""
     pool = ThreadPoolExecutor(max(1, jobs))
+    waiting: deque[Future[Result]] = deque()
     try:
-        yield from track(pool.map(work, clips), "checking audio", len(clips))
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= _AHEAD * max(1, jobs):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
     finally:
         # On Ctrl-C the files being decoded end, the waiting ones are not begun.
         pool.shutdown(cancel_futures=True)
 
 
-def _odd(finding: Finding) -> bool:
-    return finding.excluded is not None or finding.remark is not None
+def _usable(
+    clips: Sequence[Clip], findings: Mapping[tuple[str, Path], Finding]
+) -> tuple[list[_Part], list[Problem]]:
+    """Returns the clips that can be used, and what is wrong with the others or odd about these."""
+    good, problems = [], []
+    for clip in clips:
+        part = _part(clip, findings[clip.recording_id, clip.path])
+        if isinstance(part, str):
+            problems.append(Problem(clip.id, part, excluded=True, path=str(clip.path)))
+            continue
+        good.append(part)
+        if part.finding.remark is not None:
+            problems.append(Problem(clip.id, part.finding.remark, excluded=False, path=str(clip.path)))
+    return good, problems
 
 
-def _problem(clip: Clip, finding: Finding) -> Problem:
-    reason = finding.excluded or finding.remark or ""
-    return Problem(clip.id, reason, excluded=finding.excluded is not None, path=str(clip.path))
+def _part(clip: Clip, finding: Finding) -> _Part | str:
+    """Returns which samples a clip is, or why it cannot be used."""
+    if finding.excluded is not None:
+        return finding.excluded
+    rate, length = finding.sample_rate, finding.length
+    start = round(clip.start_seconds * rate)
+    stop = length if clip.end_seconds is None else round(clip.end_seconds * rate)
+    if not 0 <= start < min(stop, length) or stop > length + _OVERSHOOT_SECONDS * rate:
+        return (
+            f"from {clip.start_seconds} s to {clip.end_seconds} s is no part of its recording of "
+            f"{length / rate:.3f} s"
+        )
+    return _Part(clip, finding, start, min(stop, length) - start)
 
 
 def _nothing_left(listing: Listing, problems: Sequence[Problem]) -> str:
@@ -219,68 +187,113 @@ def _nothing_left(listing: Listing, problems: Sequence[Problem]) -> str:
     )
 
 
-def _single(values: list[int], good: Sequence[tuple[Clip, Finding]], what: str, mend: str) -> int:
-    """Returns the one value that all clips share.
+def _check_single(good: Sequence[_Part]) -> None:
+    """Raises InputError where the clips have not one sample rate and one channel count."""
+    rates = [part.finding.sample_rate for part in good]
+    channels = [part.finding.channels for part in good]
+    for values, what, mend in (
+        (rates, "sample rates", "pass --sample-rate to convert them all to one"),
+        (channels, "channel counts", "pass --mono to mix them all to one channel"),
+    ):
+        counts = Counter(values)
+        if len(counts) > 1:
+            parts = [
+                f"{value} in {count} files (for example {good[values.index(value)].clip.path})"
+                for value, count in counts.most_common()
+            ]
+            raise InputError(f"mixed {what}: {', '.join(parts)}; expected one, {mend}")
 
-    Raises:
-        InputError: they do not share one.
-    """
-    counts = Counter(values)
-    if len(counts) > 1:
-        parts = [
-            f"{value} in {count} files (for example {good[values.index(value)][0].path})"
-            for value, count in counts.most_common()
-        ]
-        raise InputError(f"mixed {what}: {', '.join(parts)}; expected one, {mend}")
-    return values[0]
+
+def _report(
+    listing: Listing, options: PrepareOptions, good: Sequence[_Part], problems: Sequence[Problem]
+) -> dict[str, Any]:
+    """Returns what report.json says."""
+    recordings = {part.clip.recording_id: part.finding for part in good}
+    lossy = Counter(finding.lossy for finding in recordings.values() if finding.lossy is not None)
+    return {
+        "corpus": listing.corpus,
+        "source": None if listing.source is None else str(listing.source.absolute()),
+        "sample_rate": good[0].finding.sample_rate,
+        "channels": good[0].finding.channels,
+        "seed": options.seed,
+        "split_rule": listing.split_rule,
+        "cuts": len(good),
+        "seconds": _seconds(good),
+        "splits": {split: _summary([part for part in good if part.clip.split == split]) for split in SPLITS},
+        "transcoded": dict(sorted(lossy.items())),
+        "excluded": sum(problem.excluded for problem in problems),
+        "problems": [asdict(problem) for problem in problems],
+        "notes": list(listing.notes),
+    }
 
 
-def _summary(split: str, good: Sequence[tuple[Clip, Finding]]) -> dict[str, Any]:
+def _seconds(parts: Sequence[_Part]) -> float:
+    return round(sum(part.length / part.finding.sample_rate for part in parts), 3)
+
+
+def _summary(inside: Sequence[_Part]) -> dict[str, Any]:
     """Returns number, seconds and label counts of one split."""
-    inside = [(clip, finding) for clip, finding in good if clip.split == split]
     counts: dict[str, Counter[str]] = {}
-    for clip, _ in inside:
-        speaker = {} if clip.speaker is None else {"speaker": clip.speaker}
-        for name, value in {**clip.labels, **speaker}.items():
+    for part in inside:
+        speaker = {} if part.clip.speaker is None else {"speaker": part.clip.speaker}
+        for name, value in {**part.clip.labels, **speaker}.items():
             counts.setdefault(name, Counter())[value] += 1
     return {
         "cuts": len(inside),
-        "seconds": round(sum(finding.length / finding.sample_rate for _, finding in inside), 3),
+        "seconds": _seconds(inside),
         "labels": {name: dict(sorted(values.items())) for name, values in sorted(counts.items())},
     }
 
 
-def _cut(clip: Clip, finding: Finding) -> Cut:
-    """Returns the lhotse cut of a whole file, with one supervision."""
+def _overrides(report: Mapping[str, Any], listing: Listing) -> list[str]:
+    """Returns what a recipe has to be told of the folder, as `key=value` of the command line."""
+    lines = [f"data.sample_rate={report['sample_rate']}", f"data.channels={report['channels']}"]
+    for name in listing.open_labels or ():
+        values = {value for split in report["splits"].values() for value in split["labels"].get(name, ())}
+        lines.append(f"data.labels.{name}=[{','.join(map(_quoted, sorted(values)))}]")
+    return lines
+
+
+def _quoted(value: str) -> str:
+    """Returns a text as a quoted value of Hydra's command line; backslashes count only before a quote."""
+    return "'" + re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + found[2].replace("'", "\\'"), value) + "'"
+
+
+def _cut(part: _Part) -> Cut:
+    """Returns the lhotse cut of a clip, with one supervision."""
     from lhotse import AudioSource, Recording, SupervisionSegment
     from lhotse.cut import MonoCut, MultiCut
 
+    clip, finding = part.clip, part.finding
     channels = list(range(finding.channels))
-    duration = finding.length / finding.sample_rate
+    duration = part.length / finding.sample_rate
     recording = Recording(
-        id=clip.id,
+        id=clip.recording_id,
         sources=[AudioSource(type="file", channels=channels, source=finding.path)],
         sampling_rate=finding.sample_rate,
         num_samples=finding.length,
-        duration=duration,
+        duration=finding.length / finding.sample_rate,
     )
     channel = 0 if finding.channels == 1 else channels
     supervision = SupervisionSegment(
         id=clip.id,
-        recording_id=clip.id,
+        recording_id=clip.recording_id,
         start=0.0,
         duration=duration,
         channel=channel,
         text=clip.text,
+        language=clip.labels.get("language"),
         speaker=clip.speaker,
+        gender=clip.labels.get("gender"),
         custom=clip.labels or None,
     )
     cut = MonoCut if finding.channels == 1 else MultiCut
     return cut(
         id=clip.id,
-        start=0.0,
+        start=part.start / finding.sample_rate,
         duration=duration,
         channel=channel,
         supervisions=[supervision],
         recording=recording,
+        custom=dict(clip.custom) or None,
     )

@@ -1,35 +1,110 @@
-"""Segments: reading the requested part of a clip, and the loader that does it ahead of time."""
+"""Segments: reading the requested part of a clip, and the loader that does it ahead of time.
+
+What a request gives depends on the request, the seed and the files alone, not on the process that reads it: crops,
+augmentation and the clip that stands in for an unreadable one are drawn from numbers keyed by epoch and clip.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 
-from audiodiff.audio import io
+from audiodiff.data.cache import ClipCache, exact_in_16_bits
 from audiodiff.data.collate import Item, collate
-from audiodiff.data.manifests import label_of
-from audiodiff.data.order import SegmentBatchSampler, SegmentRequest
+from audiodiff.data.entries import (
+    Entry,
+    Summary,
+    check_label,
+    entry_of,
+    missing_label,
+    wrong_channels,
+    wrong_rate,
+)
+from audiodiff.data.order import AUGMENT, REPLACE, SegmentBatchSampler, SegmentRequest, Shards
+from audiodiff.data.reading import read_entry
 from audiodiff.errors import InputError
 from audiodiff.types import Batch
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
 
+# (waveform [C, T], generator) -> waveform [C, T'].
+Augment = Callable[[Tensor, np.random.Generator], Tensor]
+
+_REPLACEMENTS = 10
+_PREFETCH = 4  # batches that each worker has ready
+_ANNOUNCE_EVERY = 16  # updates
+
+
+@runtime_checkable
+class Clips(Protocol):
+    """Clips by number: of a manifest, of shards, or of cuts in memory."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def shards(self) -> Shards | None:
+        """How the clips lie in shards; None where each is a file of its own."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Samples of each clip, int64."""
+
+    @property
+    def summary(self) -> Summary:
+        """Rates, channels and labels of all clips."""
+
+    def entry(self, number: int) -> Entry:
+        """Returns where one clip lies and what its labels are."""
+
+    def content(self, number: int) -> bytes | None:
+        """Returns the audio file of one clip where it lies in a shard; None where it is `entry.source`."""
+
+    def fetch_ahead(self, clips: np.ndarray) -> None:
+        """Begins to fetch what lies on a server, for clips that will soon be read; returns at once."""
+
+
+class _CutsInMemory:
+    """Cuts that are lhotse's objects already."""
+
+    shards = None
+
+    def __init__(self, cuts: Sequence[Cut]) -> None:
+        self._entries = [_entry(cut) for cut in cuts]
+        self.lengths = np.array([entry.length for entry in self._entries], dtype=np.int64)
+        self.summary = Summary.of(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def entry(self, number: int) -> Entry:
+        return self._entries[number]
+
+    def content(self, number: int) -> None:
+        return None
+
+    def fetch_ahead(self, clips: np.ndarray) -> None:
+        """They lie here."""
+
 
 class SegmentDataset(Dataset[Item]):
     """Segments of cuts, read from their audio files.
 
     Args:
-        cuts: of one sample rate; see `load_cuts`.
+        cuts: of one sample rate; see `load_cuts` and `audiodiff.data.shards.open_clips`.
         sample_rate: what the model needs, Hz.
         channels: what the model needs.
         label_names: labels that every item carries, for example ("digit", "speaker").
         cache_megabytes: decoded audio kept in memory, all worker processes together; clips are kept whole
             until this is spent, later ones are read from disk each time.
+        augment: changes every segment; its generator is keyed by seed, epoch and clip. What comes back is cropped to
+            the length asked for, or kept if shorter.
+        seed: of the augmentation and of what replaces a clip that cannot be read.
 
     Raises:
         InputError: no cuts; a cut has another sample rate or channel count, or lacks a label.
@@ -37,74 +112,134 @@ class SegmentDataset(Dataset[Item]):
 
     def __init__(
         self,
-        cuts: Sequence[Cut],
+        cuts: Sequence[Cut] | Clips,
         sample_rate: int,
         channels: int = 1,
         label_names: Sequence[str] = (),
         cache_megabytes: float = 0,
+        augment: Augment | None = None,
+        seed: int = 0,
     ) -> None:
-        if not cuts:
+        if not len(cuts):
             raise InputError("got no cuts; run `audiodiff prepare` or name another split")
-        for cut in cuts:
-            _check(cut, sample_rate, channels)
-        self.cuts = list(cuts)
-        self.labels = [{name: label_of(cut, name) for name in label_names} for cut in self.cuts]
+        self.cuts = cuts
+        self.clips: Clips = cuts if isinstance(cuts, Clips) else _CutsInMemory(cuts)
+        _check(self.clips, sample_rate, channels, label_names)
         self.sample_rate = sample_rate
         self.channels = channels
-        self.cache_megabytes = cache_megabytes
-        self._cache: dict[int, Tensor] = {}
-        self._cached_bytes = 0
+        self.label_names = tuple(label_names)
+        self.augment = augment
+        self.seed = seed
+        self._cache = self._make_cache(cache_megabytes * 1e6)
 
     def __len__(self) -> int:
-        return len(self.cuts)
+        return len(self.clips.lengths)
 
     @property
-    def lengths(self) -> list[int]:
-        """Samples of each cut."""
-        return [cut.num_samples for cut in self.cuts]
+    def lengths(self) -> np.ndarray:
+        """Samples of each cut, int64."""
+        return self.clips.lengths
+
+    @property
+    def shards(self) -> Shards | None:
+        """How the clips lie in shards, which a sampler must know; None where each is a file of its own."""
+        return self.clips.shards
 
     def __getitem__(self, request: SegmentRequest) -> Item:
-        """Returns the requested segment.
+        """Returns the requested segment, or one of another clip where it cannot be read.
+
+        The other clip is drawn from numbers keyed by seed, epoch and clip; `Item.problems` says what happened.
 
         Raises:
-            InputError: the audio file cannot be read or is shorter than its cut says.
+            InputError: neither that nor any of ten other clips can be read.
         """
-        cut = self.cuts[request.index]
-        waveform = self._read(request)
-        if waveform.shape[-1] != request.length:
-            raise InputError(
-                f"cut {cut.id}: got {waveform.shape[-1]} samples at {request.start}, expected "
-                f"{request.length}; the audio changed, run `audiodiff prepare` again"
-            )
-        return Item(waveform, request.length, self.labels[request.index], cut.id)
+        problems: list[str] = []
+        taken = request
+        for attempt in range(_REPLACEMENTS + 1):
+            entry = self.clips.entry(taken.index)
+            try:
+                waveform = self._read(entry, taken)
+            except InputError as error:
+                problems.append(f"cut {entry.id}: {error}")
+                taken = self._replacement(request, attempt)
+                continue
+            waveform = self._augmented(waveform, request)
+            labels = {name: check_label(entry, name) for name in self.label_names}
+            return Item(waveform, waveform.shape[-1], labels, entry.id, problems=tuple(problems[:1]))
+        raise InputError(
+            f"{len(problems)} clips cannot be read, one replacing the other: {'; '.join(problems[:3])}"
+        )
 
-    def _read(self, request: SegmentRequest) -> Tensor:
-        cut, stop = self.cuts[request.index], request.start + request.length
-        cached = self._cache.get(request.index)
-        if cached is not None:
-            return cached[:, request.start : stop]
-        size = 4 * self.channels * cut.num_samples
-        if self._cached_bytes + size > self._budget_bytes():
-            return read_cut(cut, request.start, request.length)
-        waveform = read_cut(cut, 0, cut.num_samples)
-        self._cache[request.index] = waveform
-        self._cached_bytes += size
+    def _read(self, entry: Entry, request: SegmentRequest) -> Tensor:
+        index, stop = request.index, request.start + request.length
+        if self._cache is None or index not in self._cache:
+            return self._decode(entry, index, request.start, request.length)
+        kept = self._cache.get(index, request.start, stop)
+        if kept is not None:
+            return kept
+        waveform = self._decode(entry, index, 0, entry.length)
+        self._cache.put(index, waveform)
         return waveform[:, request.start : stop]
 
-    def _budget_bytes(self) -> float:
-        worker = get_worker_info()
-        return self.cache_megabytes * 1e6 / (1 if worker is None else worker.num_workers)
+    def _decode(self, entry: Entry, index: int, start: int, length: int) -> Tensor:
+        return read_entry(entry, start, length, self.clips.content(index))
+
+    def _replacement(self, request: SegmentRequest, attempt: int) -> SegmentRequest:
+        """Returns a request of another clip, as long at most.
+
+        Where there are shards it is one of the same shard and, should that be lost, of one other for all its clips.
+        """
+        key = [self.seed, REPLACE, request.epoch]
+        among = range(len(self))
+        if self.shards is not None:
+            among = self.shards.beside(request.index)
+            if attempt > 1:
+                other = np.random.default_rng([*key, among.start, attempt // 2]).integers(len(self))
+                among = self.shards.beside(int(other))
+        generator = np.random.default_rng([*key, request.index, attempt])
+        index = among[int(generator.integers(len(among)))]
+        whole = int(self.lengths[index])
+        length = min(request.length, whole)
+        start = int(generator.integers(whole - length + 1))
+        return SegmentRequest(index, start, length, request.epoch)
+
+    def _augmented(self, waveform: Tensor, request: SegmentRequest) -> Tensor:
+        if self.augment is None:
+            return waveform
+        generator = np.random.default_rng([self.seed, AUGMENT, request.epoch, request.index])
+        changed = self.augment(waveform, generator)
+        if changed.dim() != 2 or changed.shape[0] != self.channels or changed.shape[1] < 1:
+            raise ValueError(f"augment returned {tuple(changed.shape)}, expected [{self.channels}, T]")
+        return changed[:, : request.length]
+
+    def _make_cache(self, budget: float) -> ClipCache | None:
+        if budget <= 0:
+            return None
+        entry = self.clips.entry(0)
+        try:
+            integers = exact_in_16_bits(self._decode(entry, 0, 0, entry.length))
+        except InputError:  # said again, and counted, when it is its turn
+            integers = True
+        return ClipCache(self.lengths, self.channels, budget, integers)
 
 
-def _check(cut: Cut, sample_rate: int, channels: int) -> None:
-    if cut.sampling_rate != sample_rate:
-        raise InputError(
-            f"cut {cut.id}: sample rate {cut.sampling_rate} Hz, model needs {sample_rate} Hz; "
-            f"run `audiodiff prepare ... --sample-rate {sample_rate}`"
-        )
-    if cut.num_channels != channels:
-        mend = "run `audiodiff prepare ... --mono`" if channels == 1 else "take another recipe or corpus"
-        raise InputError(f"cut {cut.id}: {cut.num_channels} channels, model needs {channels}; {mend}")
+def _entry(cut: Cut) -> Entry:
+    try:
+        return entry_of(cut.to_dict())
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"cut {cut.id}: not read here: {error}") from error
+
+
+def _check(clips: Clips, sample_rate: int, channels: int, label_names: Sequence[str]) -> None:
+    summary = clips.summary
+    for wrong in (wrong_rate(summary, sample_rate), wrong_channels(summary, channels)):
+        if wrong is not None:
+            number, fault = wrong
+            raise InputError(f"cut {clips.entry(number).id}: {fault}")
+    for name in label_names:
+        number_without = missing_label(summary, name)
+        if number_without is not None:
+            check_label(clips.entry(number_without), name)
 
 
 def read_cut(cut: Cut, start: int, length: int) -> Tensor:
@@ -118,18 +253,22 @@ def read_cut(cut: Cut, start: int, length: int) -> Tensor:
     Raises:
         InputError: the audio file cannot be read.
     """
-    first = round(cut.start * cut.sampling_rate) + start
-    source = cut.recording.sources[0]
-    waveform, rate = io.read(source.source, start=first, length=length)
-    if rate != cut.sampling_rate:
-        raise InputError(
-            f"cut {cut.id}: {source.source} is now at {rate} Hz, its manifest says {cut.sampling_rate} Hz; "
-            "run `audiodiff prepare` again"
-        )
-    channels = cut.channel if isinstance(cut.channel, list) else [cut.channel]
-    if len(channels) == waveform.shape[0]:
-        return waveform
-    return waveform[channels]
+    return read_entry(_entry(cut), start, length)
+
+
+class _Announcing:
+    """Batches of a sampler; the clips say from time to time which will be needed, before they are."""
+
+    def __init__(self, sampler: SegmentBatchSampler, clips: Clips) -> None:
+        self._sampler = sampler
+        self._clips = clips
+
+    def __iter__(self) -> Iterator[list[SegmentRequest]]:
+        passes = self._sampler.share.passes
+        for number, batch in enumerate(self._sampler):
+            if number % (_ANNOUNCE_EVERY * passes) == 0:
+                self._clips.fetch_ahead(self._sampler.coming(self._sampler.start + number // passes))
+            yield batch
 
 
 def training_loader(
@@ -139,7 +278,7 @@ def training_loader(
 
     Args:
         dataset: whose clips the sampler orders.
-        sampler: made from `dataset.lengths`.
+        sampler: made from `dataset.lengths` and `dataset.shards`.
         num_workers: processes that read ahead; 0 reads in this one.
 
     Raises:
@@ -147,11 +286,18 @@ def training_loader(
     """
     if len(sampler.lengths) != len(dataset):
         raise InputError(f"the sampler orders {len(sampler.lengths)} clips, the dataset has {len(dataset)}")
+    if dataset.shards is not sampler.shards:
+        raise InputError("the sampler must know the shards of its dataset; pass shards=dataset.shards")
+    ahead: Mapping[str, Any] = (
+        {"prefetch_factor": _PREFETCH, "persistent_workers": True} if num_workers else {}
+    )
     loader: DataLoader[Any] = DataLoader(
         dataset,
-        batch_sampler=sampler,
+        batch_sampler=sampler if dataset.shards is None else _Announcing(sampler, dataset.clips),
         collate_fn=collate,
         num_workers=num_workers,
         generator=torch.Generator().manual_seed(sampler.seed),
+        pin_memory=torch.cuda.is_available(),
+        **ahead,
     )
     return loader

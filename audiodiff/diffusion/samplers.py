@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -347,18 +347,47 @@ class Sampler:
         """
         times = self.times(schedule)
         constraints = [part for part in (self.constraint, constraint) if part is not None]
-        if self.projection is not None:
-            denoise = projected(denoise, self.projection)
+        bounded = replace(self, constraint=chain(*constraints))
         memory = None
         for number in range(1, len(times)):
-            t, s = times[number - 1], times[number]
-            x, memory = self.step(denoise, schedule, x, t, s, memory, _Draws(noise, number))
-            x = chain(*constraints)(x, s)
-            if not bool(x.isfinite().all()):
-                raise NotFiniteError(x, number, len(times) - 1)
+            x, memory = bounded.advance(denoise, schedule, times, number, x, memory, noise)
             if on_step is not None:
                 on_step(number, len(times) - 1)
         return x
+
+    def advance(
+        self,
+        denoise: Denoise,
+        schedule: NoiseSchedule,
+        times: Tensor,
+        number: int,
+        x: Tensor,
+        memory: Any,
+        noise: NoiseSource,
+    ) -> tuple[Tensor, Any]:
+        """Returns x [B, C, F] after one step, and what the next one wants to remember.
+
+        Args:
+            denoise: (x, t) -> clean estimate.
+            schedule: the schedule that denoise was trained with.
+            times: of the grid, see `times`.
+            number: of the step, from 1.
+            x: [B, C, F] before it.
+            memory: what the step before returned; None at first.
+            noise: as in a call.
+
+        Raises:
+            NotFiniteError: x stopped being finite.
+        """
+        if self.projection is not None:
+            denoise = projected(denoise, self.projection)
+        t, s = times[number - 1], times[number]
+        x, memory = self.step(denoise, schedule, x, t, s, memory, _Draws(noise, number))
+        if self.constraint is not None:
+            x = self.constraint(x, s)
+        if not bool(x.isfinite().all()):
+            raise NotFiniteError(x, number, len(times) - 1)
+        return x, memory
 
 
 @dataclass

@@ -7,6 +7,7 @@ arXiv 2009.09761). A log-mel is stretched from frames to samples by transposed c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from audiodiff.errors import InputError
+from audiodiff.networks.streaming import Past, look_back
 from audiodiff.types import Condition
 
 NEGATIVE_SLOPE = 0.4
@@ -96,19 +98,23 @@ class FrameUpsampler(nn.Module):
 
     Args:
         factors: time strides; their product is the hop length. Any hop is a product of small factors.
+        causal: whether what comes of a frame begins with the frame and ends one frame after it, rather than lying
+            symmetrically about it.
     """
 
-    def __init__(self, factors: Sequence[int]) -> None:
+    def __init__(self, factors: Sequence[int], causal: bool = False) -> None:
         super().__init__()
+        self.causal = causal
         self.factors = tuple(int(factor) for factor in factors)
         self.stages = nn.ModuleList(_stage(factor) for factor in self.factors)
 
-    def forward(self, local: Tensor, frames: Tensor | None = None) -> Tensor:
+    def forward(self, local: Tensor, frames: Tensor | None = None, past: Past | None = None) -> Tensor:
         """Upsamples; what lies beyond an item's own frames has no influence on it.
 
         Args:
             local: [B, D, F].
             frames: [B] valid frames of each item, None when all are valid.
+            past: of a causal one, where local goes on from frames before.
 
         Returns:
             [B, D, F * hop_length], zero beyond the valid frames.
@@ -116,14 +122,41 @@ class FrameUpsampler(nn.Module):
         image = _silence(local[:, None], frames)
         for factor, stage in zip(self.factors, self.stages, strict=True):
             frames = None if frames is None else frames * factor
-            image = _silence(functional.leaky_relu(stage(image), NEGATIVE_SLOPE), frames)
+            stretched = _look_back(stage, image, factor, past) if self.causal else stage(image)
+            image = _silence(functional.leaky_relu(stretched, NEGATIVE_SLOPE), frames)
         return image[:, 0]
+
+    def reach(self) -> tuple[int, int]:
+        """Returns how many frames before and after its own one an output position depends on."""
+        spans = [self._span(position) for position in range(math.prod(self.factors))]
+        return -min(low for low, _ in spans), max(high for _, high in spans)
+
+    def _span(self, position: int) -> tuple[int, int]:
+        """Returns the first and the last frame on which an output position of frame 0 depends."""
+        low = high = position
+        for factor in reversed(self.factors):
+            padding, width = (0 if self.causal else factor // 2), _width(factor)
+            low, high = -(-(low + padding - width + 1) // factor), (high + padding) // factor
+        return low, high
 
 
 def _stage(factor: int) -> nn.ConvTranspose2d:
-    # An odd factor needs an odd width to stay symmetric; both give exactly `factor` outputs per input.
-    width = 2 * factor - factor % 2
-    return nn.ConvTranspose2d(1, 1, (3, width), stride=(1, factor), padding=(1, factor // 2))
+    # With this padding, symmetric about the frame, both widths give exactly `factor` outputs per input.
+    return nn.ConvTranspose2d(1, 1, (3, _width(factor)), stride=(1, factor), padding=(1, factor // 2))
+
+
+def _width(factor: int) -> int:
+    # An odd factor needs an odd width to stay symmetric.
+    return 2 * factor - factor % 2
+
+
+def _look_back(stage: nn.Module, image: Tensor, factor: int, past: Past | None) -> Tensor:
+    """Returns the stage's [B, 1, D, F * factor] where each frame reaches from its own start to the next one's end."""
+    assert isinstance(stage, nn.ConvTranspose2d)
+    stretched = functional.conv_transpose2d(
+        look_back(image, 1, past), stage.weight, stage.bias, stride=(1, factor), padding=(1, 0)
+    )
+    return stretched[..., factor : factor * (image.shape[-1] + 1)]
 
 
 def _silence(image: Tensor, frames: Tensor | None) -> Tensor:

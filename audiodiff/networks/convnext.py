@@ -18,11 +18,13 @@ from torch.utils.checkpoint import checkpoint
 
 from audiodiff.errors import InputError
 from audiodiff.networks.blocks import EmbeddingMLP, sinusoidal_embedding
+from audiodiff.networks.streaming import Margins, Memory, Past, look_back
 from audiodiff.types import Condition
 
 _NOISE_WAVES = 64  # sines and cosines of the noise label
 _NOISE_DECADES = 1.5  # their frequencies: 1 to 10^1.5, for labels of order one
 _OVERHANG = 4  # frames by which a mel may end before x
+_OUTER_TAPS = 3  # of the convolutions that read x and the mel
 
 
 class ConvNeXt(nn.Module):
@@ -41,6 +43,7 @@ class ConvNeXt(nn.Module):
         embedding_width: int = 256,
         local_features: int | None = None,
         vector_features: int | None = None,
+        causal: bool = False,
         checkpointing: bool = False,
     ) -> None:
         """Builds one block per dilation.
@@ -56,6 +59,7 @@ class ConvNeXt(nn.Module):
             embedding_width: width of the noise embedding.
             local_features: D of condition.local (n_mels), None for a network that hears none.
             vector_features: D of condition.vector, None for a network that is told none.
+            causal: whether no frame of the output depends on a later one of x or of the mel.
             checkpointing: whether training recomputes each block in the backward pass, for memory.
         """
         super().__init__()
@@ -63,15 +67,16 @@ class ConvNeXt(nn.Module):
             raise InputError(f"kernel_size: got {kernel_size}, expected an odd number")
         features = features * channels
         self.outputs = outputs
+        self.causal = causal
         self.checkpointing = checkpointing
         self.dilations = tuple(dilations)
         self.kernel_size = kernel_size
         self.noise_embedding = EmbeddingMLP(_NOISE_WAVES, embedding_width, embedding_width)
-        self.embed = nn.Conv1d(2 * features, width, 3, padding=1)
-        self.local = None if local_features is None else nn.Conv1d(local_features, width, 3)
+        self.embed = nn.Conv1d(2 * features, width, _OUTER_TAPS, padding=0 if causal else _OUTER_TAPS // 2)
+        self.local = None if local_features is None else nn.Conv1d(local_features, width, _OUTER_TAPS)
         self.vector = None if vector_features is None else nn.Linear(vector_features, embedding_width)
         self.blocks = nn.ModuleList(
-            ConvNeXtBlock(width, kernel_size, dilation, expansion, embedding_width)
+            ConvNeXtBlock(width, kernel_size, dilation, expansion, embedding_width, causal)
             for dilation in self.dilations
         )
         self.modulation = nn.Linear(embedding_width, 2 * width)
@@ -98,7 +103,14 @@ class ConvNeXt(nn.Module):
 
     def bind(self, condition: Condition) -> Callable[[Tensor, Tensor], Tensor]:
         """Returns (x, noise_label) -> prediction with the condition projected once."""
-        local = None if self.local is None else self.local(_extend(_required(condition.local, "local")))
+        return self._bind(condition, None)
+
+    def resume(self, condition: Condition, memory: Memory) -> Callable[[Tensor, Tensor], Tensor]:
+        """Returns (x, noise_label) -> prediction of a causal network for the piece after the one remembered."""
+        return self._bind(condition, memory)
+
+    def _bind(self, condition: Condition, memory: Memory | None) -> Callable[[Tensor, Tensor], Tensor]:
+        local = None if self.local is None else self._project(_required(condition.local, "local"), memory)
         vector = None if self.vector is None else self.vector(_required(condition.vector, "vector"))
 
         def network(x: Tensor, noise_label: Tensor) -> Tensor:
@@ -107,9 +119,10 @@ class ConvNeXt(nn.Module):
             if vector is not None:
                 embedding = embedding + vector
             embedding = functional.silu(embedding)
-            mask = condition.mask(x)
+            mask, past = condition.mask(x), None if memory is None else memory.past()
             features = torch.cat([x, x.abs()], dim=1)
-            hidden = self.embed(features if mask is None else features * mask)
+            features = features if mask is None else features * mask
+            hidden = self.embed(look_back(features, _OUTER_TAPS - 1, past) if self.causal else features)
             if local is not None:
                 hidden = hidden + _fit(local, x.shape[-1])
             hidden = hidden.transpose(1, 2)  # [B, F, width]: the perceptrons are matrix products
@@ -118,7 +131,7 @@ class ConvNeXt(nn.Module):
                 if self.checkpointing and self.training:
                     hidden = checkpoint(block, hidden, embedding, frame_mask, use_reentrant=False)
                 else:
-                    hidden = block(hidden, embedding, frame_mask)
+                    hidden = block(hidden, embedding, frame_mask, past)
             scale, shift = self.modulation(embedding)[:, None].chunk(2, dim=-1)
             hidden = functional.layer_norm(hidden, hidden.shape[-1:]) * (1 + scale) + shift
             offset, gain = self.head(hidden).transpose(1, 2).chunk(2, dim=1)
@@ -126,21 +139,43 @@ class ConvNeXt(nn.Module):
 
         return network
 
+    def _project(self, local: Tensor, memory: Memory | None) -> Tensor:
+        """Returns what the mel adds to each frame of x [B, width, F], and with no memory some frames more."""
+        assert self.local is not None
+        if memory is not None:
+            projected: Tensor = self.local(look_back(local, _OUTER_TAPS - 1, memory.past()))
+            return projected
+        extended = _extend(local)
+        return self.local(look_back(extended[..., :-1], 1, None) if self.causal else extended)
+
+    def margins(self) -> Margins:
+        """Returns what a window has to show around the frames that are wanted."""
+        field = self.receptive_field() - 1
+        return Margins(field, 0) if self.causal else Margins(field // 2, field // 2)
+
     def receptive_field(self) -> int:
         """Returns the number of frames that one output frame depends on."""
-        return 3 + sum((self.kernel_size - 1) * dilation for dilation in self.dilations)
+        return _OUTER_TAPS + sum((self.kernel_size - 1) * dilation for dilation in self.dilations)
 
 
 class ConvNeXtBlock(nn.Module):
     """Depthwise convolution, adaptive layer norm, perceptron, gate, residual."""
 
     def __init__(
-        self, width: int, kernel_size: int, dilation: int, expansion: int, embedding_width: int
+        self,
+        width: int,
+        kernel_size: int,
+        dilation: int,
+        expansion: int,
+        embedding_width: int,
+        causal: bool = False,
     ) -> None:
         """Builds the block; it starts as the identity, since its gate starts at zero."""
         super().__init__()
-        self.depthwise = nn.Conv1d(
-            width, width, kernel_size, padding=dilation * (kernel_size // 2), dilation=dilation, groups=width
+        self.look_back = dilation * (kernel_size - 1) if causal else 0
+        padding = 0 if causal else dilation * (kernel_size // 2)
+        self.depthwise = _DepthwiseConv1d(
+            width, width, kernel_size, padding=padding, dilation=dilation, groups=width
         )
         self.modulation = nn.Linear(embedding_width, 3 * width)
         self.expand = nn.Linear(width, expansion * width)
@@ -148,13 +183,37 @@ class ConvNeXtBlock(nn.Module):
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
 
-    def forward(self, x: Tensor, embedding: Tensor, mask: Tensor | None) -> Tensor:
-        """Returns [B, F, width] for x [B, F, width], embedding [B, E] and mask [B, F, 1] or None."""
+    def forward(
+        self, x: Tensor, embedding: Tensor, mask: Tensor | None, past: Past | None = None
+    ) -> Tensor:
+        """Returns [B, F, width] for x [B, F, width], embedding [B, E], mask [B, F, 1] or None, and a causal one's past."""
         scale, shift, gate = self.modulation(embedding)[:, None].chunk(3, dim=-1)
-        hidden = x if mask is None else x * mask
-        hidden = self.depthwise(hidden.transpose(1, 2)).transpose(1, 2)
-        hidden = functional.layer_norm(hidden, hidden.shape[-1:]) * (1 + scale) + shift
-        return x + gate * self.contract(functional.gelu(self.expand(hidden)))
+        hidden = (x if mask is None else x * mask).transpose(1, 2)
+        hidden = look_back(hidden, self.look_back, past) if self.look_back else hidden
+        hidden = self.depthwise(hidden).transpose(1, 2)
+        hidden = torch.addcmul(shift, functional.layer_norm(hidden, hidden.shape[-1:]), 1 + scale)
+        return torch.addcmul(x, gate, self.contract(_gelu(self.expand(hidden))))
+
+
+class _DepthwiseConv1d(nn.Conv1d):
+    """Takes a signal that lies frame after frame in memory as it lies, where that is faster."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns [B, C, F] for x [B, C, F]."""
+        if x.device.type != "cpu" or torch.is_grad_enabled():
+            return super().forward(x)
+        # As a picture one row high, since a convolution over one dimension turns its input round first.
+        padding, dilation = (0, *self.padding), (1, *self.dilation)
+        weight = self.weight[:, :, None]
+        picture = functional.conv2d(
+            x[:, :, None], weight, self.bias, padding=padding, dilation=dilation, groups=self.groups
+        )
+        return picture[:, :, 0]
+
+
+def _gelu(x: Tensor) -> Tensor:
+    """Returns gelu(x), in the memory of x where no gradient needs it."""
+    return functional.gelu(x) if torch.is_grad_enabled() else torch.ops.aten.gelu_(x)
 
 
 def _required(value: Tensor | None, name: str) -> Tensor:

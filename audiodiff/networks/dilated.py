@@ -1,7 +1,7 @@
 """The dilated convolution of a WaveNet layer: what it sees beyond the ends, and whether it runs on sub-bands.
 
 ZeroPadded sees silence beyond both ends, as DiffWave does. Reflected sees the signal turned round at its ends,
-as SpeechBrain's DiffWave does. FrequencyAware convolves the two half-rate bands of an orthonormal Haar transform,
+as SpeechBrain's DiffWave does. LookingBack sees nothing that comes later. FrequencyAware convolves the two half-rate bands of an orthonormal Haar transform,
 y = W^T conv(W x), which reaches twice as far at half the positions (FreGrad, Nguyen et al. 2024, section 3.2).
 A module of any kind is called with x [B, C, F] and the mask of its valid positions.
 """
@@ -15,6 +15,8 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from audiodiff.networks.streaming import Past, look_back
 
 KERNEL_SIZE = 3
 
@@ -52,6 +54,22 @@ class Reflected:
 
 
 @dataclass(frozen=True)
+class LookingBack:
+    """Causal: a position sees itself and two before it; positions before the start count as 0."""
+
+    width: ClassVar[int] = 1
+
+    def __call__(self, channels: int, out_channels: int, dilation: int) -> nn.Module:
+        """Returns the layer, which also takes the Past of a signal that comes in pieces."""
+        return _CausalConv1d(channels, out_channels, dilation)
+
+
+def zero_padded(causal: bool) -> DilatedConvolution:
+    """Returns ZeroPadded, or what is left of it when no layer may look ahead."""
+    return LookingBack() if causal else ZeroPadded()
+
+
+@dataclass(frozen=True)
 class FrequencyAware:
     """The convolution runs on the two bands of a Haar transform, which see each other."""
 
@@ -82,6 +100,11 @@ class _DilatedConv1d(nn.Conv1d):
 class _ZeroPaddedConv1d(_DilatedConv1d):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         return self.convolve(x if mask is None else x * mask, self.reach)
+
+
+class _CausalConv1d(_DilatedConv1d):
+    def forward(self, x: Tensor, mask: Tensor | None = None, past: Past | None = None) -> Tensor:
+        return self.convolve(look_back(x if mask is None else x * mask, 2 * self.reach, past), 0)
 
 
 class _ReflectedConv1d(_DilatedConv1d):

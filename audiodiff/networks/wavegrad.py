@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 
 from audiodiff.errors import InputError
 from audiodiff.networks.blocks import check_features, cover
+from audiodiff.networks.streaming import Margins
 from audiodiff.types import Condition
 
 NEGATIVE_SLOPE = 0.2
@@ -160,6 +161,23 @@ class WaveGrad(nn.Module):
         """Returns how many samples of x an output sample depends on, at the place in a frame with the most."""
         spans = [self._reach((sample, sample)) for sample in range(self.hop_length)]
         return max(last - first + 1 for first, last in spans)
+
+    def margins(self) -> Margins:
+        """Returns what a window has to show around the samples that are wanted."""
+        hop, befores, afters = self.hop_length, [], []
+        for sample in range(hop):
+            low, high = self._reach((sample, sample))
+            first, last = (0, 0) if self.local is None else self._frames_heard((sample, sample))
+            befores.append(sample - min(low, first * hop))
+            afters.append(max(high, (last + 1) * hop - 1) - sample)
+        return Margins(max(befores), max(afters))
+
+    def _frames_heard(self, span: Span) -> Span:
+        """Returns which frames of the condition the output samples in the span depend on."""
+        span = _widen(span, 1)
+        for factor, dilations in zip(self.blocks.factors[::-1], self.blocks.up_dilations[::-1], strict=True):
+            span = _read_by_up(_widen(span, sum(dilations)), factor, self.blocks.interpolate)
+        return _widen(span, 1)
 
     def _reach(self, span: Span) -> Span:
         """Returns which samples of x the output samples in the span depend on."""

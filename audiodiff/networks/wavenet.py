@@ -11,7 +11,7 @@ convolution the layers have is a part of its own (`dilated`): FreGrad's runs on 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -19,8 +19,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from audiodiff.errors import InputError
+from audiodiff.networks import gated
 from audiodiff.networks.blocks import EmbeddingMLP, FrameUpsampler, check_features, cover, step_embedding
-from audiodiff.networks.dilated import KERNEL_SIZE, DilatedConvolution, ZeroPadded
+from audiodiff.networks.dilated import KERNEL_SIZE, DilatedConvolution, LookingBack, ZeroPadded
+from audiodiff.networks.streaming import Margins, Memory, Past
+from audiodiff.networks.wavenet_tiles import TiledWaveNet, runs_in_tiles
 from audiodiff.types import Condition
 
 # Beyond this, projecting the condition again at every step costs less than the memory of keeping it.
@@ -97,7 +100,8 @@ class WaveNet(nn.Module):
             audio_channels: channels of the audio, 1 for mono.
             embedding: how the noise label enters.
             condition: which conditions it takes.
-            convolution: the kind of the layers' dilated convolutions.
+            convolution: the kind of the layers' dilated convolutions; with LookingBack nothing looks ahead, the
+                upsampler of the frames included.
             outputs: tensors of the audio's shape that it gives, stacked along the channels; 2 for a learned variance.
             checkpointing: whether training recomputes each layer in the backward pass, for memory.
 
@@ -121,7 +125,9 @@ class WaveNet(nn.Module):
         upsamplers = (
             0 if condition.local_features is None else 1 if condition.shared_upsampler else residual_layers
         )
-        self.upsamplers = nn.ModuleList(FrameUpsampler(condition.upsample_factors) for _ in range(upsamplers))
+        self.upsamplers = nn.ModuleList(
+            FrameUpsampler(condition.upsample_factors, self.causal) for _ in range(upsamplers)
+        )
         self.layers = nn.ModuleList(
             ResidualLayer(residual_channels, skip_channels, dilation, embedding, condition, convolution)
             for dilation in self.dilations
@@ -145,11 +151,37 @@ class WaveNet(nn.Module):
         Raises:
             InputError: a condition is missing, not expected, of the wrong size, or too short for T.
         """
+        if self._trains_in_tiles(x):
+            return self._predict_in_tiles(x, noise_label, condition)
         return self._predict(x, noise_label, condition, self._biases(condition, x.shape[-1]))
 
     def bind(self, condition: Condition) -> BoundWaveNet:
         """Returns (x, noise_label) -> prediction, which upsamples and projects the condition only once."""
         return BoundWaveNet(self, condition)
+
+    @property
+    def causal(self) -> bool:
+        """Whether no sample of the output depends on a later one of x, nor on a later frame."""
+        return isinstance(self.convolution, LookingBack)
+
+    def resume(self, condition: Condition, memory: Memory) -> Callable[[Tensor, Tensor], Tensor]:
+        """Returns (x, noise_label) -> prediction of a causal network for the piece after the one remembered."""
+        past, biases = memory.past(), list[Tensor | None]()
+
+        def predict(x: Tensor, noise_label: Tensor) -> Tensor:
+            biases[:] = biases or self._biases(condition, x.shape[-1], past)
+            return self._predict(x, noise_label, condition, biases, memory.past())
+
+        return predict
+
+    def margins(self) -> Margins:
+        """Returns what a window has to show around the samples that are wanted."""
+        frames = [upsampler.reach() for upsampler in self.upsamplers]  # type: ignore[operator]
+        before, after = (self.hop_length * max(reach, default=0) for reach in zip(*frames)) if frames else (0, 0)
+        side = self.convolution.width * (1 + sum(self.dilations)) - 1
+        return Margins(
+            before + (2 * side if self.causal else side), 0 if self.causal else after + side, self.convolution.width
+        )
 
     def receptive_field(self) -> int:
         """Returns how many input samples one output sample depends on, itself included."""
@@ -163,7 +195,12 @@ class WaveNet(nn.Module):
         return len(self.layers) * x.shape[0] * 2 * layer.channels * length * x.element_size()
 
     def _predict(
-        self, x: Tensor, noise_label: Tensor, condition: Condition, biases: Iterable[Tensor | None]
+        self,
+        x: Tensor,
+        noise_label: Tensor,
+        condition: Condition,
+        biases: Iterable[Tensor | None],
+        past: Past | None = None,
     ) -> Tensor:
         mask = condition.mask(x)
         rows = step_embedding(noise_label, self.noise_embedding.dim, self.noise_embedding.exponent)
@@ -174,47 +211,87 @@ class WaveNet(nn.Module):
             if self.checkpointing and self.training:
                 x, skip = checkpoint(layer, x, embedding, bias, mask, use_reentrant=False)
             else:
-                x, skip = layer(x, embedding, bias, mask)
+                x, skip = layer(x, embedding, bias, mask, past)
             skips = skip if skips is None else skips + skip
         assert skips is not None
         hidden = torch.relu(self.skip_projection(skips / math.sqrt(len(self.layers))))
         output: Tensor = self.output_projection(hidden)
         return output if mask is None else output * mask
 
-    def _biases(self, condition: Condition, length: int) -> Iterator[Tensor | None]:
+    def _trains_in_tiles(self, x: Tensor) -> bool:
+        """Returns whether `gated` takes the place of the layers: in training, on a CPU, where nothing intervenes."""
+        return (
+            self.training
+            and torch.is_grad_enabled()
+            and x.device.type == "cpu"
+            and x.dtype in (torch.float32, torch.float64)
+            and not torch.is_autocast_enabled("cpu")
+            and not torch.compiler.is_compiling()
+            and self.convolution == ZERO_PADDED
+            and all(isinstance(layer, ResidualLayer) and layer.is_plain() for layer in self.layers)
+        )
+
+    def _predict_in_tiles(self, x: Tensor, noise_label: Tensor, condition: Condition) -> Tensor:
+        """Returns what `_predict` does; the sums are in another order."""
+        check_features(condition, self.condition_shape.local_features, self.condition_shape.vector_features)
+        items, length = x.shape[0], x.shape[-1]
+        lengths = [length] * items if condition.frames is None else condition.frames.clamp(max=length).tolist()
+        rows = step_embedding(noise_label, self.noise_embedding.dim, self.noise_embedding.exponent)
+        embedding = self.embedding(rows)
+        skips = gated.sum_of_skips(
+            torch.relu(self.input_projection(x)).transpose(1, 2),
+            [self._upsample(n, condition, length).transpose(1, 2) for n in range(len(self.upsamplers))],
+            [layer.gated_layer(embedding, condition.vector) for layer in self.layers],  # type: ignore[operator]
+            lengths,
+            self.noise_embedding.in_residual,
+            keep_gates=not self.checkpointing,
+        )
+        hidden = torch.relu(self.skip_projection(skips.transpose(1, 2) / math.sqrt(len(self.layers))))
+        output: Tensor = self.output_projection(hidden)
+        mask = condition.mask(x)
+        return output if mask is None else output * mask
+
+    def _biases(
+        self, condition: Condition, length: int, past: Past | None = None
+    ) -> Iterator[Tensor | None]:
         """Yields what the condition adds to each layer's gate, [B, 2C, T], [B, 2C, 1] or None."""
         check_features(condition, self.condition_shape.local_features, self.condition_shape.vector_features)
         local: Tensor | None = None
         for n, layer in enumerate(self.layers):
             if n < len(self.upsamplers):
-                local = self._upsample(n, condition, length)
+                local = self._upsample(n, condition, length, past)
             assert isinstance(layer, ResidualLayer)
             yield layer.condition_bias(local, condition.vector)
 
-    def _upsample(self, n: int, condition: Condition, length: int) -> Tensor:
+    def _upsample(self, n: int, condition: Condition, length: int, past: Past | None = None) -> Tensor:
         """Returns the local condition [B, D, T] through upsampler n, cut to the frames that T needs."""
         assert condition.local is not None
         frames = None if condition.frames is None else _frames(condition.frames, self.hop_length)
         local = cover(condition.local, length, self.hop_length)
-        upsampled: Tensor = self.upsamplers[n](local, frames)
+        upsampled: Tensor = self.upsamplers[n](local, frames, past)
         return upsampled[..., :length]
 
 
 class BoundWaveNet:
     """A WaveNet and one condition: (x, noise_label) -> prediction.
 
-    At the first call, and again only if the length of x changes, it computes what every layer adds for the
+    Without gradients on a CPU it runs in tiles, with the weights that the network has at the first call. Elsewhere,
+    at the first call, and again only if the length of x changes, it computes what every layer adds for the
     condition and keeps it, residual_layers tensors of [B, 2C, T], unless they take more than BOUND_BYTES.
     """
 
     def __init__(self, network: WaveNet, condition: Condition) -> None:
         self._network = network
         self._condition = condition
+        self._tiled: TiledWaveNet | None = None
         self._length = -1
         self._biases: tuple[Tensor | None, ...] = ()
 
     def __call__(self, x: Tensor, noise_label: Tensor) -> Tensor:
         """Returns the prediction [B, C, T] for x [B, C, T] and noise_label [B]."""
+        if runs_in_tiles(self._network, x):
+            self._tiled = self._tiled or TiledWaveNet(self._network, self._condition)
+            return self._tiled(x, noise_label)
         if self._network.bound_bytes(x) > BOUND_BYTES:
             return self._network(x, noise_label, self._condition)
         if x.shape[-1] != self._length:
@@ -261,8 +338,40 @@ class ResidualLayer(nn.Module):
             bias = projected if bias is None else bias + projected
         return bias
 
+    def is_plain(self) -> bool:
+        """Returns whether the layer is no more than its weights: no other convolution, adapter, shard or hook."""
+        return type(self) is ResidualLayer and all(
+            isinstance(part, nn.Conv1d | nn.Linear)
+            and all(type(weight) is nn.Parameter for weight in part.parameters())
+            and not part._forward_hooks
+            and not part._forward_pre_hooks
+            for part in self.children()
+        )
+
+    def gated_layer(self, embedding: Tensor, vector: Tensor | None) -> gated.GatedLayer:
+        """Returns what the layer multiplies and adds, for a noise embedding [B, out_dim] and a vector [B, D]."""
+        bias = self.dilated.bias[None]
+        if self.local_projection is not None:
+            bias = bias + self.local_projection.bias
+        if self.vector_projection is not None:
+            bias = bias + self.vector_projection(vector)
+        return gated.GatedLayer(
+            dilation=self.dilated.dilation[0],
+            taps=self.dilated.weight,
+            gate_bias=bias,
+            shift=self.step_projection(embedding),
+            local=None if self.local_projection is None else self.local_projection.weight[..., 0],
+            output=self.output_projection.weight[..., 0],
+            output_bias=self.output_projection.bias,
+        )
+
     def forward(
-        self, x: Tensor, embedding: Tensor, bias: Tensor | None, mask: Tensor | None
+        self,
+        x: Tensor,
+        embedding: Tensor,
+        bias: Tensor | None,
+        mask: Tensor | None,
+        past: Past | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Returns the next x [B, C, T] and the skip [B, S, T].
 
@@ -271,9 +380,10 @@ class ResidualLayer(nn.Module):
             embedding: [B, out_dim] of the noise label.
             bias: from `condition_bias`.
             mask: [B, 1, T], 1 at valid samples; None when all are.
+            past: of a causal layer, where x goes on from samples before.
         """
         noisy = x + self.step_projection(embedding)[..., None]
-        gate = self.dilated(noisy, mask)
+        gate = self.dilated(noisy, mask) if past is None else self.dilated(noisy, mask, past)
         if bias is not None:
             gate = gate + bias
         gated = torch.tanh(gate[:, : self.channels]) * torch.sigmoid(gate[:, self.channels :])

@@ -93,7 +93,7 @@ class Server:
             raise Refused(413, "body", f"body of {told} bytes, at most {limit} are accepted")
         try:
             content = await asyncio.wait_for(_read(request, limit), self.limits.timeout_seconds)
-        except asyncio.TimeoutError:  # noqa: UP041 another class than TimeoutError before Python 3.11
+        except asyncio.TimeoutError:  # another class than TimeoutError before Python 3.11
             raise Refused(408, "body", f"body not complete after {self.limits.timeout_seconds:g} s") from None
         except ClientDisconnect:
             raise Refused(499, "client", "the client hung up") from None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,6 +66,8 @@ def vocode_files(
         raise InputError(f"--seed: got {seed}, expected 0 or more")
     files = _find(inputs)
     names = _names(files)
+    hearing = copy.copy(vocoder)
+    hearing.layout = "bands_first"  # as read_source returns them
     samples: list[Sample] = []
     pictured: dict[str, list[Tensor]] = {}
     with progress_bar() as progress:
@@ -71,7 +75,7 @@ def vocode_files(
         for file, name in zip(files, names, strict=True):
             read = read_source(vocoder, file)
             channels = read.mel.shape[0]
-            waveform = vocoder(
+            waveform = hearing(
                 read.mel, read.lengths, {key: [value] * channels for key, value in labels.items()}, seed,
                 on_step=lambda done, total: progress.advance(task, 1 / total),
             ).cpu()  # fmt: skip
@@ -80,8 +84,9 @@ def vocode_files(
             samples.append(write_sample(out, sample, waveform, vocoder.sample_rate))
             if len(pictured) < _DRAWN:
                 pictured[file.stem] = [*([read.original] if read.original is not None else []), waveform]
-    record = {"model": str(source), "seed": seed, "command": command, "sampler": describe(vocoder.sampler)}
-    record["mel_iterations"] = vocoder.mel_iterations
+    record: dict[str, Any] = {"model": str(source), "seed": seed, "command": command}
+    record["sampler"] = describe(vocoder.sampler)
+    record |= {"mel_iterations": vocoder.mel_iterations, "finish": asdict(vocoder.finish)}
     write_record(out, record, samples)
     draw_samples(out, pictured, vocoder.sample_rate)
     return samples

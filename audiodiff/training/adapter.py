@@ -195,7 +195,7 @@ def _card(config: Mapping[str, Any]) -> str:
         "Trained": f"{facts['trained_parameters'] / 1e3:.1f} thousand numbers",
         "Corpus": f"{data['name']} ({facts['train_hours']:.2f} hours of training audio)",
         "Licence of the data": data["licence"],
-        "Updates": f"{facts['updates']} of batch {config['training']['batch_size']}",
+        "Updates": f"{facts['updates']} of {config['training']['global_batch_seconds']:g} s of audio",
         "Validation loss": facts.get("validation_loss", "not recorded"),
         "Seed": facts["seed"],
         "Commit": facts["commit"],

@@ -7,6 +7,7 @@ training is keyed by the update number, so that no generator state has to be kep
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,17 +20,16 @@ from audiodiff.files import writing_folder
 from audiodiff.model import AudioDiffusion
 
 _STATE = Path("training") / "state.pt"
-# What must not change on resuming. The model that a run was initialised from is in its weights by then.
-_SAME_RUN = ("model", "features", "data", "objective", "times", "optimizer", "lora")
-_SAME_TRAINING = (
-    "batch_size",
-    "accumulate",
-    "clip_norm",
-    "ema_decay",
-    "label_drop",
-    "freeze",
-    "precision",
-    "seed",
+# What a run cannot go on with: other weights, other sounds, other parameters in the optimizer.
+_REFUSED = ("model", "features", "conditioner", "data", "lora", "optimizer.name", "training.freeze")
+# What changes the numbers of a run from here on, and is said in one line.
+_NOTICED = ("objective", "times", "optimizer", "training")
+# What of it changes none.
+_FREE = (
+    *("pass_seconds", "num_workers", "cache_megabytes", "statistics_clips", "log_every", "validate_every"),
+    *("validation_clips", "sample_every", "sample_clips", "select_by", "finish_with", "tracker"),
+    *("checkpoint_every", "keep_checkpoints", "compile", "sharding", "timeout_seconds", "patience"),
+    *("spike_deviations", "posthoc_ema"),
 )
 
 
@@ -56,6 +56,11 @@ def save(
             torch.save(dict(state), draft / _STATE)
         except RuntimeError as error:  # torch reports a full disk so
             raise OSError(str(error).splitlines()[0]) from error
+        for file in (path for path in draft.rglob("*") if path.is_file()):
+            with file.open(
+                "rb"
+            ) as written:  # a machine that fails must not leave a whole folder of empty files
+                os.fsync(written.fileno())
     return folder
 
 
@@ -80,8 +85,8 @@ def read_state(folder: Path) -> dict[str, Any]:
         ) from error
 
 
-def check_same(run: Path, saved: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
-    """Refuses to go on with a run under a recipe that would have made another one.
+def check_same(run: Path, saved: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[str]:
+    """Returns the keys of a recipe that differ from the one a run was begun with and change how it goes on.
 
     Args:
         run: its folder.
@@ -89,16 +94,52 @@ def check_same(run: Path, saved: Mapping[str, Any], recipe: Mapping[str, Any]) -
         recipe: the one asked for.
 
     Raises:
-        InputError: naming what differs.
+        InputError: keys differ with which the checkpoint cannot be used; they are named.
     """
-    changed = [key for key in _SAME_RUN if saved.get(key) != recipe.get(key)]
-    before, after = saved["training"], recipe["training"]
-    changed += [f"training.{key}" for key in _SAME_TRAINING if before.get(key) != after[key]]
-    if changed:
+    refused = [key for key in _REFUSED if _at(saved, key) != _at(recipe, key)]
+    if refused:
         raise InputError(
-            f"{run} holds a run with another {', '.join(changed)}; give a new folder with out=..., "
+            f"{run} holds a run with another {', '.join(refused)}; give a new folder with out=..., "
             "or remove it to start again"
         )
+    changed = []
+    for key in _NOTICED:
+        before, after = saved.get(key), recipe.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping) and key in ("optimizer", "training"):
+            names = sorted(before.keys() | after.keys())
+            changed += [f"{key}.{name}" for name in names if before.get(name) != after.get(name)]
+        elif before != after:
+            changed.append(key)
+    return [key for key in changed if key.removeprefix("training.") not in _FREE]
+
+
+def _at(recipe: Mapping[str, Any], path: str) -> Any:
+    value: Any = recipe
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    """Returns a node without `checkpointing`, which changes the memory of a training and nothing else."""
+    if not isinstance(value, Mapping):
+        return value
+    return {key: _plain(item) for key, item in value.items() if key != "checkpointing"}
+
+
+def clean_up(run: Path) -> None:
+    """Removes what a killed process left half written in a run folder, and puts back what it was replacing."""
+    for draft in [*run.glob(".*.part"), *run.glob("*/.*.part")]:
+        if draft.is_dir():
+            shutil.rmtree(draft, ignore_errors=True)
+        else:
+            draft.unlink(missing_ok=True)
+    for old in [*run.glob(".*.old"), *run.glob("*/.*.old")]:
+        place = old.with_name(old.name.removeprefix(".").rsplit(".", 2)[0])
+        if place.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.rename(place)
 
 
 def prune(run: Path, keep: int) -> None:

@@ -1,12 +1,13 @@
 """Exponential moving average of the weights, the ones that are saved and sampled from.
 
 torch.optim.swa_utils.AveragedModel keeps it; here is only its rule. The decay grows from 0 with the number
-of updates, so that a short run's average is not mostly its random start.
+of updates, so that a short run's average is not mostly its random start. Averages of other widths, chosen after the
+training, are in posthoc_ema.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +21,13 @@ def averaged(model: nn.Module, decay: float) -> AveragedModel:
         model: the trained model; buffers are copied, not averaged.
         decay: largest share of the old average kept per update, in [0, 1).
     """
-    return AveragedModel(model, multi_avg_fn=_rule(decay))
 
-
-def _rule(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
     @torch.no_grad()
-    def update(average: Sequence[Tensor], current: Sequence[Tensor], updates: Tensor | int) -> None:
-        kept = min(decay, (1 + int(updates)) / (10 + int(updates)))
+    def update(average: Sequence[Tensor], current: Sequence[Tensor], _: Tensor | int) -> None:
+        # The count that torch hands over lies on the weights' device, where reading it would wait for the device.
+        updates = int(whole.n_averaged)
+        kept = min(decay, (1 + updates) / (10 + updates))
         torch._foreach_lerp_(list(average), list(current), 1 - kept)
 
-    return update
+    whole = AveragedModel(model, multi_avg_fn=update)
+    return whole

@@ -1,47 +1,13 @@
-"""What a run leaves to look at and listen to: TensorBoard scalars, audio and spectrogram pictures."""
+"""What the terminal shows of a run: a bar, or a line now and then where there is no terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 from time import monotonic
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
-
-from audiodiff.audio.pictures import spectrogram_figure
 
 _PLAIN_SECONDS = 30.0  # between progress lines where there is no terminal for a bar
-
-
-class RunLog:
-    """TensorBoard event file of one run; resuming goes on in the same place."""
-
-    def __init__(self, folder: Path, update: int) -> None:
-        """Opens the log; events after `update` (of a run that died later) are hidden."""
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer = SummaryWriter(str(folder), purge_step=update + 1 if update else None)
-
-    def scalars(self, values: Mapping[str, float], update: int) -> None:
-        """Writes numbers by name."""
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, update)
-
-    def audio(
-        self, waveforms: Sequence[Tensor], titles: Sequence[str], sample_rate: int, update: int
-    ) -> None:
-        """Writes waveforms [C, T] to listen to and one picture of their spectrograms."""
-        for title, waveform in zip(titles, waveforms, strict=True):
-            mono = waveform.mean(0, keepdim=True).clamp(-1, 1).cpu()
-            self._writer.add_audio(f"samples/{title}", mono, update, sample_rate=sample_rate)
-        rows = [[waveform.mean(0).cpu().numpy()] for waveform in waveforms]
-        self._writer.add_figure("samples", spectrogram_figure(rows, titles, sample_rate), update)
-
-    def close(self) -> None:
-        """Flushes and closes the file."""
-        self._writer.close()
 
 
 class ProgressBar:

@@ -37,17 +37,25 @@ def build_optimizer(node: Mapping[str, Any], model: nn.Module, device: torch.dev
     return kinds[node["name"]](groups, lr=node["lr"], betas=tuple(node["betas"]), fused=fused)
 
 
-def learning_rate_factor(settings: Mapping[str, Any]) -> Callable[[int], float]:
-    """Returns update -> factor of the learning rate: linear warm-up, then cosine down to `final_lr_factor`.
+def learning_rate(highest: float, settings: Mapping[str, Any]) -> Callable[[int], float]:
+    """Returns update -> learning rate: linear warm-up, then cosine down to `final_lr_factor` of the highest.
 
     Args:
+        highest: the rate after the warm-up.
         settings: `warmup_updates`, `updates`, `final_lr_factor` (1 keeps the rate constant).
     """
     warmup, updates, final = settings["warmup_updates"], settings["updates"], settings["final_lr_factor"]
 
-    def factor(update: int) -> float:
+    def rate(update: int) -> float:
         rise = min(1.0, (update + 1) / max(1, warmup))
         progress = min(1.0, max(0, update - warmup) / max(1, updates - warmup))
-        return rise * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress)))
+        return highest * rise * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress)))
 
-    return factor
+    return rate
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> float:
+    """Sets the learning rate of all groups and returns it."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    return rate

@@ -70,7 +70,7 @@ def model_card(
         "Audio": f"{data['sample_rate']} Hz, {data['channels']} channel(s)",
         "Parameters": f"{facts['parameters'] / 1e6:.2f} M",
         **_ancestry(facts),
-        "Updates": f"{facts['updates']} of batch {recipe['training']['batch_size']}",
+        "Updates": f"{facts['updates']} of {recipe['training']['global_batch_seconds']:g} s of audio",
         "Training time": f"{facts['train_seconds'] / 3600:.2f} h on {facts['hardware']}",
         "Validation loss": facts.get("validation_loss", "not recorded"),
         "Seed": facts["seed"],

@@ -7,6 +7,7 @@
 #   task              generate: sounds by label, scored by a judge; vocoder: held-out audio, scored against it
 #   label             generate: the label that the judge has to recognise
 #   archive           no: nothing to download (a corpus made on the spot)
+#   source_needed     yes: no archive either, --source has to name the corpus
 #   prepare_args, synthesize_args, judge_args     arrays: more arguments of stages 1, 4 and 5
 #
 # A finished stage leaves FOLDER/.done/STAGE with its arguments or recipe and the checksums of the files that it
@@ -177,16 +178,25 @@ if [[ -n $source_dir ]]; then
 elif [[ ${archive:-yes} == yes && ! -d $data/download && -f ${manifests[0]} ]]; then
   if ((first < 2)); then say "stages 0 and 1: $data is prepared already, skipped"; fi
   prepare=()
+elif [[ ${source_needed:-no} == yes ]]; then
+  ((first > 1)) || die "$corpus has no public archive: name the folder that holds it with --source"
+  prepare=()
 elif [[ ${archive:-yes} == yes ]]; then
   prepare+=(--download)
   if begin 0 download "$data" "$data/download" "$(key "${prepare[@]}" --)"; then
-    run "${prepare[@]}"
+    run "${prepare[@]}" --only-download
     finish
   fi
 fi
 if ((${#prepare[@]})) && begin 1 prepare "$data" "${manifests[2]}" "$(key "${prepare[@]}" --)"; then
   run "${prepare[@]}"
   finish
+fi
+
+# What a folder alone knows (rate, classes) comes before the changes of the user, which count more.
+if [[ -f $data/recipe.txt ]]; then
+  mapfile -t told <"$data/recipe.txt"
+  overrides=("${told[@]}" ${overrides[@]+"${overrides[@]}"})
 fi
 
 # 2 and 3: the whole recipe is their key, so that an edited file of recipes/ counts as well. A run goes on where it

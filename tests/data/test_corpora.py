@@ -14,7 +14,7 @@ import soundfile
 import torch
 
 from audiodiff.audio import io
-from audiodiff.data import corpora
+from audiodiff.data import corpora, preparation
 from audiodiff.data.corpora import fsdd, ljspeech, mini, speech_commands
 from audiodiff.data.manifests import SPLITS, label_of, load_cuts, total_seconds
 from audiodiff.data.preparation import PrepareOptions
@@ -149,7 +149,7 @@ def test_a_second_run_gives_the_same_bytes_without_decoding_again(name, data_dir
         prepared(name, data_dir / FOLDERS[name], tmp_path)
         files = sorted(path for path in tmp_path.iterdir() if path.is_file())
         written[number] = {path.name: path.read_bytes() for path in files}
-        monkeypatch.setattr(io, "read", lambda *_: pytest.fail("a file was decoded again"))
+        monkeypatch.setattr(preparation, "examine", lambda *_: pytest.fail("a file was decoded again"))
     assert written[0] == written[1]
     assert set(written[0]) == {"inspected.jsonl", "report.json", *(f"{split}.jsonl.gz" for split in SPLITS)}
 

@@ -100,7 +100,7 @@ def test_a_file_arrives_whole_with_its_checksum(site, tmp_path, length):
     path = tmp_path / "deep" / "x.bin"
     assert fetch(f"{site.url}/x", path, None) == sha256(CONTENT) == sha256_of(path)
     assert path.read_bytes() == CONTENT
-    assert [entry.name for entry in path.parent.iterdir()] == ["x.bin"]
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["x.bin", "x.bin.sha256.json"]
 
 
 def test_a_file_that_is_there_is_not_asked_for_again(site, tmp_path):
@@ -124,7 +124,7 @@ def test_a_later_call_goes_on_where_an_earlier_one_gave_up(site, tmp_path):
     fetch(f"{site.url}/x", tmp_path / "x.bin", None)
     assert (tmp_path / "x.bin").read_bytes() == CONTENT
     assert site.asked[-1] == "bytes=400003-"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["x.bin"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["x.bin", "x.bin.sha256.json"]
 
 
 def test_a_server_without_ranges_sends_the_whole_file_again(site, tmp_path):
@@ -228,7 +228,7 @@ def test_an_archive_is_fetched_checked_and_unpacked_once(name, site, tmp_path):
         assert (done.folder, done.sha256, done.checked) == (tmp_path / "v1", sha256(site.content), True)
         assert files(done.folder) == {"top/a.wav": b"a" * 5000, "top/deep/b.txt": b"b", "top/..c": b"c"}
     assert len(site.asked) == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["v1", name]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["v1", name, f"{name}.sha256.json"]
     assert not download(Archive("v1", archive.url), tmp_path).checked
 
 

@@ -121,11 +121,15 @@ def test_memory_does_not_grow_with_the_batches_drawn():
 
 
 def test_fixed_requests_are_centred_and_whole_for_short_clips():
-    assert fixed_requests([30, 100, 161], 100) == [
+    requests = fixed_requests([30, 100, 161], 100)
+    assert list(requests) == [
         SegmentRequest(0, 0, 30),
         SegmentRequest(1, 0, 100),
         SegmentRequest(2, 30, 100),
     ]
+    assert requests[::2] == [requests[0], requests[-1]]
+    with pytest.raises(IndexError):
+        requests[3]
 
 
 @pytest.mark.parametrize(

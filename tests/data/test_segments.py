@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import pickle
 from itertools import islice
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 from audiodiff.audio import io
+from audiodiff.data.cache import ClipCache, exact_in_16_bits
 from audiodiff.data.collate import Item, collate
+from audiodiff.data.entries import Entry
 from audiodiff.data.manifests import load_cuts
-from audiodiff.data.order import SegmentBatchSampler, SegmentRequest, fixed_requests
+from audiodiff.data.order import SegmentBatchSampler, SegmentRequest, Share, fixed_requests
 from audiodiff.data.preparation import Clip, Listing, PrepareOptions, write_corpus
+from audiodiff.data.problems import refuse_unreadable
+from audiodiff.data.reading import read_entry
 from audiodiff.data.segments import SegmentDataset, training_loader
 from audiodiff.errors import InputError
 
@@ -65,7 +72,7 @@ def corpus(request, tmp_path):
 def test_segments_are_the_samples_of_the_file_whatever_the_cache(corpus, cache_megabytes):
     cuts, waveforms, channels = corpus
     dataset = SegmentDataset(cuts, 8000, channels, ("digit", "speaker"), cache_megabytes)
-    assert dataset.lengths == [waveforms[cut.id].shape[-1] for cut in cuts]
+    assert dataset.lengths.tolist() == [waveforms[cut.id].shape[-1] for cut in cuts]
     for batch in run(SegmentBatchSampler(dataset.lengths, 200, 4, seed=0), 9):
         for request in batch:
             item = dataset[request]
@@ -75,13 +82,49 @@ def test_segments_are_the_samples_of_the_file_whatever_the_cache(corpus, cache_m
             assert item.labels == {"digit": str(int(item.id[4:])), "speaker": "s"}
 
 
-def test_the_cache_stays_within_its_budget(corpus):
+def test_the_cache_stays_within_its_budget_and_holds_twice_as_much_of_16_bit_audio(corpus):
     cuts, _, channels = corpus
     dataset = SegmentDataset(cuts, 8000, channels, cache_megabytes=0.005)
     for request in fixed_requests(dataset.lengths, 10):
         dataset[request]
-    kept = sum(waveform.numel() * 4 for waveform in dataset._cache.values())
-    assert 0 < kept <= 5000
+    ends = 2 * channels * dataset.lengths.cumsum()
+    assert dataset._cache.clips == (ends <= 5000).sum() > 0
+    kept = [clip for clip in range(len(cuts)) if dataset._cache.get(clip, 0, 1) is not None]
+    assert kept == list(range(dataset._cache.clips))
+
+
+def test_the_cache_gives_the_same_floats_whatever_the_encoding(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    extremes = torch.tensor([[-1.0, 1 - 2.0**-15, 0.0, 2.0**-15, -(2.0**-15)]])
+    noise = torch.rand(1, 300, generator=generator) * 2 - 1
+    waveform = torch.cat([extremes, noise], 1)
+    for subtype, bytes_per_sample in (("PCM_16", 2), ("PCM_24", 4), ("FLOAT", 4)):
+        io.write(tmp_path / "a.wav", waveform, 8000, subtype)
+        expected = io.read(tmp_path / "a.wav")[0]
+        cache = ClipCache(np.array([305]), 1, 305 * bytes_per_sample, exact_in_16_bits(expected))
+        cache.put(0, expected)
+        assert torch.equal(cache.get(0, 0, 305), expected)
+        assert 0 not in ClipCache(np.array([305]), 1, 305 * bytes_per_sample - 1, exact_in_16_bits(expected))
+    in_16_bits = ClipCache(np.array([305]), 1, 1e6, exact_in_16_bits=True)
+    in_16_bits.put(0, expected)  # would lose digits: not kept
+    assert in_16_bits.get(0, 0, 305) is None
+
+
+def test_worker_processes_fill_one_cache(corpus):
+    cuts, _, channels = corpus
+    dataset = SegmentDataset(cuts, 8000, channels, cache_megabytes=1)
+    list(islice(training_loader(dataset, SegmentBatchSampler(dataset.lengths, 9, 4, 0), num_workers=2), 6))
+    assert all(dataset._cache.get(clip, 0, 1) is not None for clip in range(len(cuts)))
+
+
+def test_a_dataset_for_a_process_that_was_not_forked_reads_the_same(corpus):
+    cuts, _, channels = corpus
+    dataset = SegmentDataset(cuts, 8000, channels, ("digit",), cache_megabytes=1)
+    copied = pickle.loads(pickle.dumps(dataset))
+    for request in fixed_requests(dataset.lengths, 50):
+        assert torch.equal(copied[request].waveform, dataset[request].waveform)
+        assert torch.equal(copied[request].waveform, dataset[request].waveform)  # kept now
+    assert len(pickle.dumps(dataset)) < 20_000  # the lengths travel as a file name
 
 
 def test_a_cut_inside_a_longer_recording_gives_its_own_samples(corpus):
@@ -118,9 +161,108 @@ def test_a_dataset_says_how_to_mend_a_wrong_rate_or_channel_count(corpus):
         SegmentDataset([], 8000, channels)
 
 
-def test_audio_that_changed_after_prepare_is_an_error_not_a_short_segment(corpus, tmp_path):
+def test_another_clip_stands_in_for_one_that_cannot_be_read_and_the_batch_says_so(corpus, tmp_path):
+    cuts, waveforms, channels = corpus
+    dataset = SegmentDataset(cuts, 8000, channels, ("digit",))
+    io.write(tmp_path / "clip05.wav", torch.full((channels, 30), 0.5), 8000)
+    item = dataset[SegmentRequest(5, 0, 200)]
+    assert item.id != "clip05"
+    assert item.labels == {"digit": str(int(item.id[4:]))}
+    assert "cut clip05" in item.problems[0]
+    assert "30" in item.problems[0]
+    windows = waveforms[item.id].unfold(1, item.length, 1)
+    assert (windows == item.waveform[:, None]).all(2).all(0).any()
+    assert collate([item, dataset[SegmentRequest(3, 0, 20)]]).problems == item.problems
+
+
+def test_what_stands_in_for_unreadable_clips_is_the_same_with_workers_and_for_any_ranks(corpus, tmp_path):
+    cuts, _, channels = corpus
+    dataset = SegmentDataset(cuts, 8000, channels, seed=4)
+    for name in ("clip05", "clip08"):
+        (tmp_path / f"{name}.wav").write_bytes(b"RIFF")
+
+    def updates(workers: int, ranks: int) -> list[set[tuple]]:
+        shares = [
+            islice(
+                training_loader(
+                    dataset, SegmentBatchSampler(dataset.lengths, 100, 4, 0, Share(r, ranks)), workers
+                ),
+                9,
+            )
+            for r in range(ranks)
+        ]
+        return [
+            {
+                (name, tuple(row[0].tolist()), batch.problems)
+                for batch in parts
+                for name, row in zip(batch.ids, batch.waveform[..., :40], strict=True)
+            }
+            for parts in zip(*shares, strict=True)
+        ]
+
+    alone = updates(0, 1)
+    assert any(problems for update in alone for *_, problems in update)
+    assert updates(2, 1) == alone
+    for whole, parts in zip(alone, updates(0, 2), strict=True):
+        assert {row[:2] for row in parts} == {row[:2] for row in whole}
+
+
+def test_a_corpus_that_cannot_be_read_is_an_error_that_names_files(corpus, tmp_path):
     cuts, _, channels = corpus
     dataset = SegmentDataset(cuts, 8000, channels)
-    io.write(tmp_path / "clip05.wav", torch.full((channels, 30), 0.5), 8000)
-    with pytest.raises(InputError, match="clip05"):
+    for cut in cuts:
+        (tmp_path / f"{cut.id}.wav").unlink()
+    with pytest.raises(InputError, match=r"11 clips cannot be read.*clip05\.wav"):
         dataset[SegmentRequest(5, 0, 200)]
+
+
+def test_too_much_unreadable_audio_stops_and_each_is_named_once():
+    refuse_unreadable(5, 20, ["a"])  # a quarter, but only five
+    refuse_unreadable(20, 400, ["a"])  # not more than a twentieth
+    with pytest.raises(InputError, match=r"21 of 400 segments could not be read, more than 5%: a; b; mend"):
+        refuse_unreadable(21, 400, ["a", "b", "a"])
+
+
+def test_augmentation_is_keyed_by_epoch_and_clip_and_never_longer_than_asked(corpus):
+    cuts, _, channels = corpus
+
+    def longer(waveform: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
+        return torch.cat([waveform * float(generator.random()), waveform], 1)
+
+    plain = SegmentDataset(cuts, 8000, channels)
+    first, again, other = (SegmentDataset(cuts, 8000, channels, augment=longer, seed=s) for s in (1, 1, 2))
+    request = SegmentRequest(7, 5, 100)
+    gains = {
+        float((dataset[r].waveform / plain[request].waveform).median())
+        for dataset, r in (
+            (first, request),
+            (again, request),
+            (other, request),
+            (first, SegmentRequest(7, 5, 100, epoch=1)),
+        )
+    }
+    assert len({round(gain, 4) for gain in gains}) == 3
+    assert first[request].waveform.shape == (channels, 100)
+    assert SegmentDataset(cuts, 8000, channels, augment=lambda x, _: x[:, :30])[request].length == 30
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize(
+    "subtype", ["PCM_16", "PCM_24", "PCM_32", "FLOAT", "PCM_U8", "ULAW", "PCM_16 RIFX", "PCM_16 tail"]
+)
+def test_any_part_of_any_wav_is_what_libsndfile_reads(channels, subtype, tmp_path):
+    generator = np.random.default_rng(0)
+    integers = generator.integers(-(2**15), 2**15, (700, channels), dtype=np.int16)
+    integers[:2] = [[-(2**15)], [2**15 - 1]]
+    path = tmp_path / "a.wav"
+    endian = "BIG" if "RIFX" in subtype else "FILE"
+    soundfile.write(path, integers, 8000, subtype.split()[0], endian, "WAV")
+    if "tail" in subtype:  # a chunk before the audio, of odd size
+        content = path.read_bytes()
+        path.write_bytes(content[:12] + b"note" + (5).to_bytes(4, "little") + b"hello\0" + content[12:])
+    expected = io.read(path)[0]
+    for rows in (tuple(range(channels)), (channels - 1,)):
+        for start, length in ((0, 700), (0, 1), (699, 1), (123, 456)):
+            found = read_entry(Entry("a", str(path), 0, 700, 8000, rows, {}), start, length)
+            assert torch.equal(found, expected[list(rows), start : start + length])
+            assert found.is_contiguous()

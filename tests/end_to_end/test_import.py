@@ -102,7 +102,7 @@ def test_training_goes_on_from_an_import(
     model, out = tmp_path / "model", tmp_path / "run"
     file = saved(tmp_path, weights)
     run("import", "lmnt_diffwave", file, "--config", tmp_path / "params.json", "--out", model)
-    few = ["training.updates=2", "training.batch_size=2", "training.statistics_clips=4"]
+    few = ["training.updates=2", "training.global_batch_seconds=1.2", "training.statistics_clips=4"]
     arguments = [
         *("--config-dir", str(model), "experiment=lmnt_diffwave", "data=mini", f"data_dir={mini_corpus}"),
         *(f"init={model}", f"out={out}", *few, "training.validation_clips=2"),

@@ -182,7 +182,7 @@ def test_the_digits_recipe_trains_on_real_recordings(data_dir: Path, tmp_path: P
     source = real_digits(data_dir, tmp_path)
     outcome = run(
         ROOT / "egs/fsdd/digits/run.sh", tmp_path, "--source", str(source), "--data", "data", "--exp", "exp",
-        "--ngpu", "0", "--stop-stage", "3", "size=tiny", "training.updates=2", "training.batch_size=4",
+        "--ngpu", "0", "--stop-stage", "3", "size=tiny", "training.updates=2", "training.global_batch_seconds=3.2",
     )  # fmt: skip
     assert outcome.code == 0, outcome.out + outcome.err
     assert stages_of(outcome) == STAGES[:3]
@@ -209,7 +209,7 @@ def test_a_vocoder_recipe_scores_itself_beside_griffin_lim(
     source = data_dir / "ljspeech_excerpt" if "ljspeech" in recipe else real_digits(data_dir, tmp_path)
     outcome = run(
         ROOT / "egs" / recipe / "run.sh", tmp_path, "--source", str(source), "--data", "data", "--exp", "exp",
-        "--ngpu", "0", "size=tiny", "training.updates=2", "training.batch_size=2",
+        "--ngpu", "0", "size=tiny", "training.updates=2", "training.global_batch_seconds=1.5",
     )  # fmt: skip
     assert outcome.code == 0, outcome.out + outcome.err
     table = (tmp_path / "exp" / "results" / "RESULTS.md").read_text()

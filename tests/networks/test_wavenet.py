@@ -66,9 +66,8 @@ def test_item_in_a_padded_batch_equals_the_item_alone(shape: ConditionShape, in_
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
-@torch.no_grad()
-def test_bound_network_equals_forward_at_every_call(shape: ConditionShape) -> None:
-    network = build(shape)
+def test_bound_network_with_gradients_equals_forward_at_every_call(shape: ConditionShape) -> None:
+    network = build(shape).eval()
     condition = replace(condition_for(shape, 2, 64), frames=torch.tensor([64, 50]))
     bound = network.bind(condition)
     for length, label in ((64, 3.0), (64, 0.25), (60, 1.0), (64, 3.0)):

@@ -18,7 +18,10 @@ from torch import Tensor
 from audiodiff.errors import InputError
 from audiodiff.model import AudioDiffusion, build, load
 from audiodiff.training.initialization import Taken, freeze, initialize, provenance
-from audiodiff.training.loop import one_update, open_run, save_checkpoint, train, training_batches
+from audiodiff.training.loop import train
+from audiodiff.training.resuming import save_checkpoint
+from audiodiff.training.run import open_run
+from audiodiff.training.updates import one_update, training_batches
 from audiodiff.types import Batch
 from tests.tiny import random_model, recipe_from, tiny_recipe
 
@@ -243,7 +246,6 @@ def test_a_resumed_fine_tuning_needs_its_source_no_more_and_ends_the_same(
     batches = training_batches(stopped)
     for _ in range(3):
         one_update(stopped, batches)
-        stopped.update += 1
     save_checkpoint(stopped)
     shutil.rmtree(source)
     train(recipe, mini_corpus, tmp_path / "stopped", "test", QUIET)

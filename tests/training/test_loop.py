@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,16 +18,12 @@ from safetensors.torch import load_file
 
 from audiodiff.errors import InputError
 from audiodiff.model import load
-from audiodiff.training import draws
-from audiodiff.training.draws import drop_labels
-from audiodiff.training.loop import (
-    one_update,
-    open_run,
-    train,
-    training_batches,
-    validation_loss,
-)
-from audiodiff.types import Batch
+from audiodiff.training import checkpoint
+from audiodiff.training.loop import train
+from audiodiff.training.resuming import save_checkpoint
+from audiodiff.training.run import open_run
+from audiodiff.training.updates import one_update, training_batches
+from audiodiff.training.watching import validation_loss
 from tests.tiny import TINY_MINI, tiny_recipe
 
 QUIET = Console(quiet=True)
@@ -58,9 +54,6 @@ def test_four_updates_and_a_resume_equal_six_bit_for_bit(
     batches = training_batches(stopped)
     for _ in range(4):
         one_update(stopped, batches)
-        stopped.update += 1
-    from audiodiff.training.loop import save_checkpoint
-
     save_checkpoint(stopped)
     train(tiny_recipe(), mini_corpus, tmp_path, "test", QUIET)
     assert_same(weights(tmp_path / "model"), weights(whole_run / "model"))
@@ -91,23 +84,34 @@ def test_killed_run_goes_on_from_its_last_checkpoint_to_the_same_weights(
     assert not [path for path in tmp_path.rglob("*.part") if (tmp_path / "model") in path.parents]
 
 
-def test_interrupt_saves_at_an_update_and_says_how_to_go_on(mini_corpus: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [
+        (signal.SIGINT, 2, "interrupted"),
+        (signal.SIGTERM, 2, "interrupted"),
+        (signal.SIGUSR1, 75, "preempted"),
+    ],
+)
+def test_a_signal_saves_at_an_update_and_says_how_to_go_on(
+    mini_corpus: Path, tmp_path: Path, number: int, code: int, word: str
+) -> None:
     command = [sys.executable, "-c", "from audiodiff.cli.app import main; main()", "train"]
     command += [*TINY_MINI, "training.updates=100000", f"data_dir={mini_corpus}", f"out={tmp_path}"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not (tmp_path / "checkpoints").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     message = process.communicate(timeout=60)[1].strip().splitlines()[-1]
-    assert process.returncode == 2
-    newest = sorted((tmp_path / "checkpoints").iterdir())[-1]
-    assert message.startswith("audiodiff: interrupted at update")
+    assert process.returncode == code
+    newest = checkpoint.newest(tmp_path)
+    assert newest is not None
+    assert message.startswith(f"audiodiff: {word} at update")
     assert f"update {int(newest.name.removeprefix('update-'))}," in message
 
 
 def test_checkpoint_is_a_model_folder_with_the_facts_of_its_run(whole_run: Path) -> None:
-    checkpoints = sorted((whole_run / "checkpoints").iterdir())
+    checkpoints = sorted((whole_run / "checkpoints").glob("update-*"))
     assert [folder.name for folder in checkpoints] == ["update-00000004", "update-00000006"]  # two are kept
     assert_same(weights(checkpoints[-1]), weights(whole_run / "model"))
     facts = json.loads((whole_run / "model" / "training.json").read_text())
@@ -118,23 +122,33 @@ def test_checkpoint_is_a_model_folder_with_the_facts_of_its_run(whole_run: Path)
     assert facts["parameters"] == sum(p.numel() for p in model.parameters())
 
 
-def test_run_of_another_recipe_is_refused(whole_run: Path, mini_corpus: Path) -> None:
-    with pytest.raises(InputError, match=r"another model.*out="):
-        train(tiny_recipe("sizes.tiny.width=24"), mini_corpus, whole_run, "test", QUIET)
-
-
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("training.batch_size=5", r"training\.batch_size"),
+        ("sizes.tiny.width=24", r"another model; give a new folder with out="),
+        ("optimizer.name=Adam", r"another optimizer\.name"),
+        ("training.freeze=[conditioner]", r"another training\.freeze"),
         ("training.updates=3", "6 updates, asked for are 3"),
     ],
 )
-def test_run_is_not_resumed_with_other_training(
+def test_a_run_is_not_resumed_with_what_its_checkpoint_does_not_fit(
     whole_run: Path, mini_corpus: Path, override: str, words: str
 ) -> None:
     with pytest.raises(InputError, match=words):
         train(tiny_recipe(override), mini_corpus, whole_run, "test", QUIET)
+
+
+def test_keys_that_change_the_result_are_named_when_a_run_goes_on_with_others(
+    whole_run: Path, mini_corpus: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole_run, folder)
+    console = Console(file=io.StringIO())
+    changed = ("training.updates=7", "optimizer.lr=0.002", "training.log_every=7", "checkpointing=true")
+    train(tiny_recipe(*changed), mini_corpus, folder, "test", console)
+    said = console.file.getvalue()
+    assert "warning: goes on with another optimizer.lr, training.updates than the run began with" in said
+    assert (folder / "checkpoints" / "update-00000007").is_dir()
 
 
 def test_finished_run_keeps_what_it_recorded(whole_run: Path, mini_corpus: Path) -> None:
@@ -159,16 +173,6 @@ def test_opening_a_run_leaves_the_global_generator_alone(mini_corpus: Path, tmp_
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_accumulated_halves_equal_the_whole_batch(mini_corpus: Path, tmp_path: Path) -> None:
-    # Plain SGD would be needed to compare weights of different losses; here the same generator draws per
-    # batch, so only the count of batches consumed is a law.
-    run = open_run(tiny_recipe("training.accumulate=3"), mini_corpus, tmp_path, "test", QUIET)
-    batches = training_batches(run)
-    one_update(run, batches)
-    number, _ = next(batches)
-    assert number == 3
-
-
 def test_training_learns(mini_corpus: Path, tmp_path: Path) -> None:
     recipe = tiny_recipe("training.updates=60", "training.checkpoint_every=60", "optimizer.lr=0.003")
     run = open_run(recipe, mini_corpus, tmp_path, "test", QUIET)
@@ -176,62 +180,32 @@ def test_training_learns(mini_corpus: Path, tmp_path: Path) -> None:
     batches = training_batches(run)
     for _ in range(60):
         one_update(run, batches)
-        run.update += 1
     assert validation_loss(run) < 0.8 * before
 
 
-def test_loss_that_is_not_finite_stops_with_advice(mini_corpus: Path, tmp_path: Path) -> None:
-    with pytest.raises(FloatingPointError, match=r"optimizer\.lr"):
-        train(
-            tiny_recipe("optimizer.lr=1e30", "training.warmup_updates=0"), mini_corpus, tmp_path, "t", QUIET
-        )
-
-
-def test_labels_are_dropped_all_or_singly_at_the_given_rates() -> None:
-    size = 20000
-    labels = {"digit": ("one",) * size, "speaker": ("theo",) * size}
-    batch = Batch(None, torch.ones(size, dtype=torch.int64), labels)
-    dropped = drop_labels(batch, 0.1, torch.Generator().manual_seed(0)).labels
-    pairs = list(zip(dropped["digit"], dropped["speaker"], strict=True))
-    # All labels: 0.1 + 0.1 / 4; one of the two: 0.1 / 4 each. Four standard deviations of a share of 20000.
-    assert pairs.count(("", "")) / size == pytest.approx(0.125, abs=0.01)
-    assert pairs.count(("", "theo")) / size == pytest.approx(0.025, abs=0.005)
-    assert pairs.count(("one", "")) / size == pytest.approx(0.025, abs=0.005)
-
-
-def test_no_label_is_dropped_at_rate_zero() -> None:
-    batch = Batch(None, torch.ones(3, dtype=torch.int64), {"digit": ("one", "two", "six")})
-    assert drop_labels(batch, 0.0, torch.Generator()) == replace(batch)
-
-
-def test_generators_differ_by_purpose_batch_and_rank(mini_corpus: Path, tmp_path: Path) -> None:
-    run = open_run(tiny_recipe(), mini_corpus, tmp_path, "test", QUIET)
-    keys = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
-    drawn = set()
-    for purpose, number, rank in keys:
-        generator = draws.generator(0, purpose, number, run.accelerator, rank)
-        drawn.add(float(torch.rand(1, generator=generator, dtype=torch.float64)))
-    assert len(drawn) == len(keys)
-
-
-def test_full_disk_keeps_the_last_checkpoint(mini_corpus: Path, tmp_path: Path) -> None:
+def test_a_full_disk_keeps_the_last_checkpoint_and_the_run_can_be_finished_later(
+    whole_run: Path, mini_corpus: Path, tmp_path: Path
+) -> None:
+    # From the first checkpoint on no file may grow beyond what a TensorBoard event needs.
     script = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (200000, 200000));"
+        "from audiodiff.training import loop; save = loop.save_or_warn;\n"
+        "def filling(run, console):\n"
+        "    save(run, console)\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (50000, resource.RLIM_INFINITY))\n"
+        "loop.save_or_warn = filling\n"
         "from audiodiff.cli.app import main; main()"
     )
-    command = [
-        sys.executable,
-        "-c",
-        script,
-        "train",
-        *TINY_MINI,
-        f"data_dir={mini_corpus}",
-        f"out={tmp_path}",
-    ]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    arguments = ["train", *TINY_MINI, f"data_dir={mini_corpus}", f"out={tmp_path}"]
+    result = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
     assert result.returncode == 2, result.stderr
-    assert "cannot be written" in result.stderr.strip().splitlines()[-1]
-    assert not list((tmp_path / "checkpoints").glob("update-*"))
+    assert "warning: no checkpoint of update 4" in result.stdout
+    assert "the next is tried in 2 updates" in result.stdout
+    last = result.stderr.strip().splitlines()[-1]
+    assert "update-00000006: cannot be written" in last
+    assert [folder.name for folder in sorted((tmp_path / "checkpoints").glob("update-*"))] == [
+        "update-00000002"
+    ]
     assert not (tmp_path / "model").exists()
+    train(tiny_recipe(), mini_corpus, tmp_path, "test", QUIET)
+    assert_same(weights(tmp_path / "model"), weights(whole_run / "model"))

@@ -19,8 +19,11 @@ from audiodiff.errors import InputError
 from audiodiff.model import AudioDiffusion, build, load
 from audiodiff.recipes_folder import recipes_folder
 from audiodiff.training.adapter import load_adapter, merge
-from audiodiff.training.loop import one_update, open_run, save_checkpoint, train, training_batches
+from audiodiff.training.loop import train
 from audiodiff.training.lora import LowRank, adapt, adapters, low_rank, merged, product
+from audiodiff.training.resuming import save_checkpoint
+from audiodiff.training.run import open_run
+from audiodiff.training.updates import one_update, training_batches
 from audiodiff.types import Batch
 from tests.tiny import random_model, recipe_from, tiny_recipe
 
@@ -170,7 +173,6 @@ def test_four_updates_and_a_resume_equal_six_bit_for_bit(
     batches = training_batches(stopped)
     for _ in range(4):
         one_update(stopped, batches)
-        stopped.update += 1
     save_checkpoint(stopped)
     shutil.rmtree(base)  # a checkpoint holds all that resuming needs
     train(adapting(base), mini_corpus, tmp_path / "run", "test", QUIET)

@@ -14,15 +14,15 @@ from audiodiff.errors import InputError
 from audiodiff.model import build
 from audiodiff.training import statistics
 from audiodiff.training.ema import averaged
-from audiodiff.training.loop import open_split
-from audiodiff.training.optimization import build_optimizer, learning_rate_factor
+from audiodiff.training.optimization import build_optimizer, learning_rate
+from audiodiff.training.run import open_split
 from tests.tiny import tiny_recipe
 
 ADAM = {"name": "AdamW", "lr": 0.1, "betas": [0.9, 0.99], "weight_decay": 0.5}
 
 
 def test_learning_rate_rises_then_falls_to_its_final_share() -> None:
-    factor = learning_rate_factor({"warmup_updates": 10, "updates": 110, "final_lr_factor": 0.1})
+    factor = learning_rate(1.0, {"warmup_updates": 10, "updates": 110, "final_lr_factor": 0.1})
     assert factor(0) == pytest.approx(0.1)
     assert factor(9) == pytest.approx(1.0)
     assert factor(60) == pytest.approx(0.55)
@@ -32,7 +32,7 @@ def test_learning_rate_rises_then_falls_to_its_final_share() -> None:
 
 
 def test_learning_rate_with_final_share_one_is_constant_after_the_warm_up() -> None:
-    factor = learning_rate_factor({"warmup_updates": 0, "updates": 50, "final_lr_factor": 1.0})
+    factor = learning_rate(1.0, {"warmup_updates": 0, "updates": 50, "final_lr_factor": 1.0})
     assert {factor(update) for update in range(50)} == {1.0}
 
 
@@ -83,6 +83,17 @@ def test_statistics_give_x_unit_variance_and_the_mel_zero_mean(mini_corpus: Path
     mel = torch.cat([model.conditioner(batch).local[0] for batch in batches], dim=-1)
     assert torch.allclose(mel.mean(-1), torch.zeros(40), atol=1e-3)
     assert torch.allclose(mel.std(-1), torch.ones(40), atol=1e-3)
+
+
+def test_statistics_give_the_whitened_coefficients_of_a_spectral_prior_unit_power(mini_corpus: Path) -> None:
+    recipe = tiny_recipe("features=mel_8k40", "conditioner=spectral_prior")
+    model = build(recipe)
+    clips = open_split(recipe, mini_corpus, "train")
+    batches = [collate([clips[request]]) for request in fixed_requests(clips.lengths, 4000)]
+    statistics.apply(model, statistics.measure(model, batches))
+    z = torch.cat([model.encode(batch)[0][0] for batch in batches], dim=-1)
+    power = model.representation.variances(z)
+    torch.testing.assert_close(power, torch.ones_like(power), rtol=2e-3, atol=0)
 
 
 def test_statistics_of_another_representation_are_refused() -> None:

@@ -12,8 +12,9 @@ from audiodiff.diffusion.guidance import Guidance
 from audiodiff.errors import InputError
 from audiodiff.model import AudioDiffusion, Steering, build
 from audiodiff.training.initialization import freeze, initialize
-from audiodiff.training.loop import one_update, open_run, training_batches
+from audiodiff.training.run import open_run
 from audiodiff.training.teacher import Teacher
+from audiodiff.training.updates import one_update, training_batches
 from audiodiff.types import Batch
 from tests.tiny import random_model, recipe_from, tiny_recipe
 
