@@ -11,8 +11,8 @@ import errno
 import typer
 
 from audiodiff import __version__
-from audiodiff.cli.ema import ema
 from audiodiff.cli.check_mel import check_mel
+from audiodiff.cli.ema import ema
 from audiodiff.cli.evaluate import evaluate
 from audiodiff.cli.export_kaldi import export_kaldi
 from audiodiff.cli.export import export

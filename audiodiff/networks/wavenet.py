@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from audiodiff.errors import InputError
-from audiodiff.networks import gated
 from audiodiff.networks.blocks import EmbeddingMLP, FrameUpsampler, check_features, cover, step_embedding
 from audiodiff.networks.dilated import KERNEL_SIZE, DilatedConvolution, LookingBack, ZeroPadded
 from audiodiff.networks.streaming import Margins, Memory, Past
 from audiodiff.networks.wavenet_tiles import TiledWaveNet, runs_in_tiles
+from audiodiff.networks.wavenet_training import predict_in_tiles, trains_in_tiles
 from audiodiff.types import Condition
 
 # Beyond this, projecting the condition again at every step costs less than the memory of keeping it.
@@ -151,8 +151,8 @@ class WaveNet(nn.Module):
         Raises:
             InputError: a condition is missing, not expected, of the wrong size, or too short for T.
         """
-        if self._trains_in_tiles(x):
-            return self._predict_in_tiles(x, noise_label, condition)
+        if trains_in_tiles(self, x):
+            return predict_in_tiles(self, x, noise_label, condition)
         return self._predict(x, noise_label, condition, self._biases(condition, x.shape[-1]))
 
     def bind(self, condition: Condition) -> BoundWaveNet:
@@ -216,39 +216,6 @@ class WaveNet(nn.Module):
         assert skips is not None
         hidden = torch.relu(self.skip_projection(skips / math.sqrt(len(self.layers))))
         output: Tensor = self.output_projection(hidden)
-        return output if mask is None else output * mask
-
-    def _trains_in_tiles(self, x: Tensor) -> bool:
-        """Returns whether `gated` takes the place of the layers: in training, on a CPU, where nothing intervenes."""
-        return (
-            self.training
-            and torch.is_grad_enabled()
-            and x.device.type == "cpu"
-            and x.dtype in (torch.float32, torch.float64)
-            and not torch.is_autocast_enabled("cpu")
-            and not torch.compiler.is_compiling()
-            and self.convolution == ZERO_PADDED
-            and all(isinstance(layer, ResidualLayer) and layer.is_plain() for layer in self.layers)
-        )
-
-    def _predict_in_tiles(self, x: Tensor, noise_label: Tensor, condition: Condition) -> Tensor:
-        """Returns what `_predict` does; the sums are in another order."""
-        check_features(condition, self.condition_shape.local_features, self.condition_shape.vector_features)
-        items, length = x.shape[0], x.shape[-1]
-        lengths = [length] * items if condition.frames is None else condition.frames.clamp(max=length).tolist()
-        rows = step_embedding(noise_label, self.noise_embedding.dim, self.noise_embedding.exponent)
-        embedding = self.embedding(rows)
-        skips = gated.sum_of_skips(
-            torch.relu(self.input_projection(x)).transpose(1, 2),
-            [self._upsample(n, condition, length).transpose(1, 2) for n in range(len(self.upsamplers))],
-            [layer.gated_layer(embedding, condition.vector) for layer in self.layers],  # type: ignore[operator]
-            lengths,
-            self.noise_embedding.in_residual,
-            keep_gates=not self.checkpointing,
-        )
-        hidden = torch.relu(self.skip_projection(skips.transpose(1, 2) / math.sqrt(len(self.layers))))
-        output: Tensor = self.output_projection(hidden)
-        mask = condition.mask(x)
         return output if mask is None else output * mask
 
     def _biases(
@@ -346,23 +313,6 @@ class ResidualLayer(nn.Module):
             and not part._forward_hooks
             and not part._forward_pre_hooks
             for part in self.children()
-        )
-
-    def gated_layer(self, embedding: Tensor, vector: Tensor | None) -> gated.GatedLayer:
-        """Returns what the layer multiplies and adds, for a noise embedding [B, out_dim] and a vector [B, D]."""
-        bias = self.dilated.bias[None]
-        if self.local_projection is not None:
-            bias = bias + self.local_projection.bias
-        if self.vector_projection is not None:
-            bias = bias + self.vector_projection(vector)
-        return gated.GatedLayer(
-            dilation=self.dilated.dilation[0],
-            taps=self.dilated.weight,
-            gate_bias=bias,
-            shift=self.step_projection(embedding),
-            local=None if self.local_projection is None else self.local_projection.weight[..., 0],
-            output=self.output_projection.weight[..., 0],
-            output_bias=self.output_projection.bias,
         )
 
     def forward(

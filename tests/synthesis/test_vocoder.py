@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 import audiodiff
 from audiodiff.audio.mel import preset
 from audiodiff.errors import InputError
+from audiodiff.synthesis.finishing import Finish, SilenceGate
 from audiodiff.synthesis.resynthesis import read_mel, vocode_files
 from audiodiff.synthesis.sampling import SamplerChoice, choose_sampler
 from audiodiff.synthesis.vocoder import Vocoder
@@ -71,7 +73,6 @@ def test_item_is_the_same_alone_and_padded_in_a_batch(vocoder: Vocoder) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda mel: mel.transpose(1, 2), "exchange the last two"),
         (lambda mel: mel[:, :20], "40 bands"),
         (lambda mel: mel[..., :0], "no frames"),
         (lambda mel: mel * torch.nan, "NaN"),
@@ -183,3 +184,102 @@ def test_two_inputs_of_one_name_are_refused_before_any_work(vocoder: Vocoder, tm
 
 def test_mel_of_another_project_is_told_by_its_definition(vocoder: Vocoder) -> None:
     assert any("sample_rate" in line for line in vocoder.log_mel.difference(preset("hifigan_22k80")))
+
+
+def test_frames_first_is_told_by_the_bands_or_by_layout(vocoder: Vocoder) -> None:
+    mel = vocoder.log_mel(noise(0.2))
+    expected = vocoder(mel)
+    assert torch.equal(vocoder(mel.transpose(1, 2)), expected)
+    assert torch.equal(vocoder(mel[0].T.numpy()), expected)
+
+
+def test_as_many_frames_as_bands_are_refused_unless_the_layout_is_told(vocoder: Vocoder) -> None:
+    mel = vocoder.log_mel(noise(1))[..., :40]
+    with pytest.raises(InputError, match=r'layout="bands_first".*layout="frames_first"'):
+        vocoder(mel)
+    told = {
+        layout: Vocoder(vocoder.model, vocoder.sampler, layout=layout)
+        for layout in ("bands_first", "frames_first")
+    }
+    assert torch.equal(told["bands_first"](mel), told["frames_first"](mel.transpose(1, 2)))
+    with pytest.raises(InputError, match="frames_first"):
+        told["frames_first"](mel[..., :20])
+    with pytest.raises(InputError, match="choose one of bands_first, frames_first"):
+        Vocoder(vocoder.model, layout="mel_first")
+
+
+def test_silence_in_the_mel_is_silence_in_the_audio_and_sound_stays(vocoder: Vocoder) -> None:
+    sound = noise(0.3)
+    mel = vocoder.log_mel(torch.cat([sound, torch.zeros(1, 2000), sound], dim=1))
+    plain = Vocoder(vocoder.model, vocoder.sampler, finish=Finish(silence_margin_db=None))
+    muted, sampled = vocoder(mel), plain(mel)
+    silent = slice(2400 + 256, 2400 + 2000 - 256)
+    assert float(muted[0, silent].abs().max()) == 0
+    assert float(sampled[0, silent].abs().max()) > 0
+    assert torch.equal(muted[0, :2400], sampled[0, :2400])
+
+
+def test_pieces_are_muted_as_the_whole(vocoder: Vocoder) -> None:
+    log_mel = vocoder.log_mel
+    mel = log_mel(torch.cat([noise(0.1), torch.zeros(1, 900), noise(0.1), torch.zeros(1, 700)], dim=1))[0]
+    waveform = torch.randn(mel.shape[1] * 64, generator=torch.Generator().manual_seed(0))
+    whole = SilenceGate(log_mel, 1.0)
+    whole.hear(mel)
+    gate = SilenceGate(log_mel, 1.0)
+
+    def pieces():
+        for chunk, piece in zip(mel.split(3, dim=1), waveform.split(3 * 64), strict=True):
+            gate.hear(chunk)
+            yield piece
+
+    assert torch.equal(torch.cat(list(gate.over(pieces()))), waveform * whole.gain(0, waveform.shape[0]))
+
+
+def test_bias_removal_lowers_the_models_own_sound_and_is_deterministic(vocoder: Vocoder) -> None:
+    silent = vocoder.log_mel(torch.zeros(1, 4000))
+    level = {}
+    for strength in (0.0, 1.0, 2.0):
+        finish = Finish(bias_removal=strength, silence_margin_db=None)
+        loud = Vocoder(vocoder.model, vocoder.sampler, mel_iterations=0, finish=finish)
+        made = loud(silent)
+        assert torch.equal(made, loud(silent))
+        level[strength] = float(made.square().mean())
+    assert level[2.0] < level[1.0] < level[0.0] / 2
+
+
+def test_temperature_and_seed_change_the_audio_and_repeat_it(vocoder: Vocoder) -> None:
+    mel = vocoder.log_mel(noise(0.1))
+    cool = Vocoder(vocoder.model, dataclasses.replace(vocoder.sampler, temperature=1.5))
+    assert torch.equal(cool(mel, seed=3), cool(mel, seed=3))
+    assert not torch.equal(cool(mel, seed=3), vocoder(mel, seed=3))
+    assert not torch.equal(vocoder(mel, seed=4), vocoder(mel, seed=3))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 50])
+def test_any_number_of_steps_samples(vocoder: Vocoder, steps: int) -> None:
+    sampler = choose_sampler(vocoder.model.recipe, SamplerChoice("ddim", steps=steps))
+    assert bool(Vocoder(vocoder.model, sampler)(vocoder.log_mel(noise(0.05))).isfinite().all())
+
+
+def test_one_frame_and_infinite_values(vocoder: Vocoder) -> None:
+    mel = vocoder.log_mel(noise(0.2))
+    assert vocoder(mel[..., :1]).shape == (1, 64)
+    with pytest.raises(InputError, match="infinite"):
+        vocoder(mel / 0.0)
+
+
+@pytest.mark.parametrize("wrong", [{"bias_removal": -1.0}, {"silence_margin_db": float("nan")}])
+def test_impossible_finishes_are_refused(wrong: dict) -> None:
+    with pytest.raises(InputError, match="bias removal|silence margin"):
+        Finish(**wrong)
+
+
+def test_a_searched_grid_is_what_so_many_steps_take(tmp_path: Path) -> None:
+    folder = save_random_model(tmp_path / "model", "experiment=fsdd_vocoder", "size=tiny")
+    config = folder / "config.yaml"
+    node = "{times: [1.0, 0.5, 0.25, 0.1], sampler: {_target_: audiodiff.diffusion.samplers.Sampler, "
+    step = "step: {_target_: audiodiff.diffusion.samplers.DDIM}}}"
+    config.write_text(config.read_text() + f"searched_grids: {{'4': {node}{step}}}\n")
+    found = Vocoder.load(folder, choice=SamplerChoice(steps=4), temperature=1.2)
+    assert found.sampler.times(found.model.denoiser.schedule).tolist() == [1.0, 0.5, 0.25, 0.1, 0.0]
+    assert found.sampler.temperature == 1.2
