@@ -136,6 +136,11 @@ def measure(setting: Setting, repeats: int) -> dict[str, Record]:
             if repeat:
                 records[name].wall.append(wall)
                 records[name].processor.append(processor)
+            print(
+                f"batch {setting.batch}, {repeat} of {repeats}, {name}: {wall:.2f} s, processor {processor:.2f} s",
+                file=sys.stderr,
+                flush=True,
+            )
     for name, pipe in pipes.items():
         pipe.send(False)
         records[name].peak = pipe.recv()

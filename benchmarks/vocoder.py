@@ -234,8 +234,8 @@ def frame_level(model: AudioDiffusion, seconds: float, repeats: int) -> dict[str
             calls[f"{count} {mended}"] = lambda vocoder=vocoder, mel=mel: vocoder(mel)  # type: ignore[misc]
     found: dict[str, dict[str, float]] = {}
     for timing in compare(calls, repeats, "frame level"):
-        count, mended = timing.name.split()
-        found.setdefault(count, {})[mended] = seconds / timing.seconds
+        evaluations, _, iterations = timing.name.partition(" ")
+        found.setdefault(evaluations, {})[iterations] = seconds / timing.seconds
     return found
 
 
@@ -377,7 +377,9 @@ def main() -> None:
         raise SystemExit("--lmnt needs --weights: a checkpoint that both codes read")
     torch.set_num_threads(arguments.threads)
     measured = measure(arguments)
-    text = page(measured, " ".join(["python", *sys.argv]))
+    # Where the user keeps the files is nobody's business.
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv]
+    text = page(measured, " ".join(["python", *words]))
     print(text)
     if arguments.out:
         numbers = json.dumps(measured, indent=1, default=lambda timing: vars(timing))

@@ -2,7 +2,7 @@
 
 python examples/espnet_tacotron2.py [VOCODER_FOLDER [TRAIN_CONFIG MODEL_FILE]]
 
-Without a folder the vocoder is Griffin-Lim; without a model it is a tiny Tacotron 2 with random weights, which makes noise.
+Without a folder the vocoder is Griffin-Lim; without a model a tiny Tacotron 2 of random weights makes noise.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ def tiny_config(folder: Path) -> Path:
     absent = ("pitch_extract", "pitch_normalize", "energy_extract", "energy_normalize", "normalize")
     config = {
         "token_list": ["<blank>", "<unk>", *"abcdefghijklmnopqrstuvwxyz", "<space>", "<sos/eos>"],
-        "token_type": "char", "cleaner": None, "g2p": None, "odim": None, "bpemodel": None, "non_linguistic_symbols": None,
-        "use_preprocessor": True, "feats_extract": "fbank", "feats_extract_conf": _FEATURES, "tts": "tacotron2",
+        "token_type": "char", "cleaner": None, "g2p": None, "odim": None, "bpemodel": None,
+        "non_linguistic_symbols": None, "use_preprocessor": True,
+        "feats_extract": "fbank", "feats_extract_conf": _FEATURES, "tts": "tacotron2",
         "tts_conf": _SMALL, "model_conf": {}, "init": None, "distributed": False,
         **dict.fromkeys(absent), **{f"{name}_conf": {} for name in absent},
     }  # fmt: skip

@@ -2,7 +2,7 @@
 
 python examples/speechbrain_tacotron2.py [VOCODER_FOLDER [TACOTRON2_NAME_OR_FOLDER]]
 
-Without a folder the vocoder is Griffin-Lim; without a Tacotron2 it is a tiny one with random weights, which makes noise.
+Without a folder the vocoder is Griffin-Lim; without a Tacotron2 a tiny one of random weights makes noise.
 """
 
 from __future__ import annotations

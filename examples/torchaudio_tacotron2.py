@@ -2,8 +2,8 @@
 
 python examples/torchaudio_tacotron2.py [VOCODER_FOLDER [published]]
 
-Without a folder the vocoder is Griffin-Lim; `published` fetches torchaudio's weights, without it Tacotron2 is a tiny one
-with random weights, which makes noise.
+Without a folder the vocoder is Griffin-Lim; `published` fetches torchaudio's weights, without it a tiny Tacotron2
+of random weights makes noise.
 """
 
 from __future__ import annotations

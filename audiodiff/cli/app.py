@@ -14,8 +14,8 @@ from audiodiff import __version__
 from audiodiff.cli.check_mel import check_mel
 from audiodiff.cli.ema import ema
 from audiodiff.cli.evaluate import evaluate
-from audiodiff.cli.export_kaldi import export_kaldi
 from audiodiff.cli.export import export
+from audiodiff.cli.export_kaldi import export_kaldi
 from audiodiff.cli.failure import fail
 from audiodiff.cli.import_checkpoint import import_checkpoint
 from audiodiff.cli.info import info

@@ -345,10 +345,8 @@ class Sampler:
             InputError: see `times`.
             NotFiniteError: x stopped being finite; the message names the step.
         """
-        times = self.times(schedule)
-        constraints = [part for part in (self.constraint, constraint) if part is not None]
-        bounded = replace(self, constraint=chain(*constraints))
-        memory = None
+        times, memory = self.times(schedule), None
+        bounded = replace(self, constraint=chain(*filter(None, (self.constraint, constraint))))
         for number in range(1, len(times)):
             x, memory = bounded.advance(denoise, schedule, times, number, x, memory, noise)
             if on_step is not None:

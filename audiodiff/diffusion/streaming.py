@@ -112,7 +112,9 @@ class _Stage:
 
     def __init__(self, number: int, before: int) -> None:
         self.number, self.before = number, before
-        self.start = self.stop = self.done = 0  # first position kept, the one after the last, the next to be made
+        self.start = self.stop = self.done = (
+            0  # first position kept, the one after the last, the next to be made
+        )
         self.x: Tensor
         self.memory: Any = None
 

@@ -174,7 +174,7 @@ class ConvNeXtBlock(nn.Module):
         super().__init__()
         self.look_back = dilation * (kernel_size - 1) if causal else 0
         padding = 0 if causal else dilation * (kernel_size // 2)
-        self.depthwise = _DepthwiseConv1d(
+        self.depthwise = nn.Conv1d(
             width, width, kernel_size, padding=padding, dilation=dilation, groups=width
         )
         self.modulation = nn.Linear(embedding_width, 3 * width)
@@ -183,37 +183,14 @@ class ConvNeXtBlock(nn.Module):
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
 
-    def forward(
-        self, x: Tensor, embedding: Tensor, mask: Tensor | None, past: Past | None = None
-    ) -> Tensor:
-        """Returns [B, F, width] for x [B, F, width], embedding [B, E], mask [B, F, 1] or None, and a causal one's past."""
+    def forward(self, x: Tensor, embedding: Tensor, mask: Tensor | None, past: Past | None = None) -> Tensor:
+        """Returns [B, F, width] for x [B, F, width], embedding [B, E] and mask [B, F, 1] or None; see `Past`."""
         scale, shift, gate = self.modulation(embedding)[:, None].chunk(3, dim=-1)
         hidden = (x if mask is None else x * mask).transpose(1, 2)
         hidden = look_back(hidden, self.look_back, past) if self.look_back else hidden
         hidden = self.depthwise(hidden).transpose(1, 2)
-        hidden = torch.addcmul(shift, functional.layer_norm(hidden, hidden.shape[-1:]), 1 + scale)
-        return torch.addcmul(x, gate, self.contract(_gelu(self.expand(hidden))))
-
-
-class _DepthwiseConv1d(nn.Conv1d):
-    """Takes a signal that lies frame after frame in memory as it lies, where that is faster."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Returns [B, C, F] for x [B, C, F]."""
-        if x.device.type != "cpu" or torch.is_grad_enabled():
-            return super().forward(x)
-        # As a picture one row high, since a convolution over one dimension turns its input round first.
-        padding, dilation = (0, *self.padding), (1, *self.dilation)
-        weight = self.weight[:, :, None]
-        picture = functional.conv2d(
-            x[:, :, None], weight, self.bias, padding=padding, dilation=dilation, groups=self.groups
-        )
-        return picture[:, :, 0]
-
-
-def _gelu(x: Tensor) -> Tensor:
-    """Returns gelu(x), in the memory of x where no gradient needs it."""
-    return functional.gelu(x) if torch.is_grad_enabled() else torch.ops.aten.gelu_(x)
+        hidden = functional.layer_norm(hidden, hidden.shape[-1:]) * (1 + scale) + shift
+        return x + gate * self.contract(functional.gelu(self.expand(hidden)))
 
 
 def _required(value: Tensor | None, name: str) -> Tensor:

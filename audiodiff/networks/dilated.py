@@ -1,8 +1,9 @@
 """The dilated convolution of a WaveNet layer: what it sees beyond the ends, and whether it runs on sub-bands.
 
 ZeroPadded sees silence beyond both ends, as DiffWave does. Reflected sees the signal turned round at its ends,
-as SpeechBrain's DiffWave does. LookingBack sees nothing that comes later. FrequencyAware convolves the two half-rate bands of an orthonormal Haar transform,
-y = W^T conv(W x), which reaches twice as far at half the positions (FreGrad, Nguyen et al. 2024, section 3.2).
+as SpeechBrain's DiffWave does. LookingBack sees nothing that comes later. FrequencyAware convolves the two half-rate
+bands of an orthonormal Haar transform, y = W^T conv(W x), which reaches twice as far at half the positions (FreGrad,
+Nguyen et al. 2024, section 3.2).
 A module of any kind is called with x [B, C, F] and the mask of its valid positions.
 """
 

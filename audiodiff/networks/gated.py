@@ -227,7 +227,7 @@ class _Forward:
 
 
 class _Backward:
-    """The backward pass: `grad` is the gradient of the layer's x, from the last layer to the first."""
+    """The backward pass: what it finds is in `grad` (of x), `grads` (of the weights) and `grad_locals`."""
 
     def __init__(self, plan: _Plan, weights: _Weights, locals_: Sequence[Tensor], grad_skips: Tensor) -> None:
         self.plan, self.weights, self.locals = plan, weights, locals_
@@ -242,7 +242,8 @@ class _Backward:
         batch, length, _ = grad_skips.shape
         channels = weights.residual.shape[-1]
         self.grad = grad_skips.new_zeros(batch, length, channels)
-        self.spare = grad_skips.new_empty(length, channels)
+        # Gradients of one layer's output and of its input, which is the output of the layer before.
+        self.d_next, self.d_x = (grad_skips.new_empty(length, channels) for _ in range(2))
         self.grad_locals = [torch.zeros_like(local) for local in locals_]
         # The derivative of 1 - 2 sigmoid(u_1) has the factor -2, which is left to the weights.
         self.factors = torch.cat([self.grad.new_full((channels,), -2.0), self.grad.new_ones(channels)])
@@ -256,16 +257,17 @@ class _Backward:
 
     def run(self, states: Sequence[Tensor], gates: Sequence[Tensor]) -> None:
         """Goes back through all layers, item by item."""
-        for item in range(len(self.plan.lengths)):
+        for item, length in enumerate(self.plan.lengths):
+            self.d_next.zero_()
             for n in reversed(range(len(states))):
                 self._layer(n, item, states[n][item], gates[n][item] if gates else None)
+            self.grad[item, :length] = self.d_next[:length]
         for grad in (self.grads.biases, self.grads.taps, self.grads.projection):
             if grad is not None:
                 grad.mul_(self.factors)
 
     def _layer(self, n: int, item: int, x: Tensor, gates: Tensor | None) -> None:
-        grad, spare = self.grad[item], self.spare[: self.plan.lengths[item]]
-        torch.mul(grad[: len(spare)], SHRINK, out=spare)
+        torch.mul(self.d_next, SHRINK, out=self.d_x)
         for tile in self.plan.tiles(item):
             d_gate, d_gated, gated, gate = (each[: tile.stop - tile.start] for each in self.workspace)
             if gates is None:
@@ -275,11 +277,11 @@ class _Backward:
             self._output(n, item, tile, gate, gated, d_gated)
             _gate_gradient(gate, d_gated, gated, d_gate)
             self._inputs(n, item, tile, x, d_gate)
-        grad[: len(spare)] = spare
+        self.d_next, self.d_x = self.d_x, self.d_next
 
     def _output(self, n: int, item: int, tile: slice, gate: Tensor, gated: Tensor, d_gated: Tensor) -> None:
         """Goes back through the output's weights, to what the gate let through."""
-        d_skip, d_following = self.grad_skips[item, tile], self.grad[item, tile]
+        d_skip, d_following = self.grad_skips[item, tile], self.d_next[tile]
         _gated(gate, gated)
         torch.mm(d_skip, self.weights.skip[n].t(), out=d_gated)
         self.grads.skip[n].addmm_(gated.t(), d_skip)
@@ -294,7 +296,7 @@ class _Backward:
             self.grads.biases[end, n, item] -= d_gate[places].sum(0)
         for tap, source, target in self.plan.reads(n, item, tile):
             self.grads.taps[n, tap].addmm_(x[source].t(), d_gate[target])
-            self.spare[source].addmm_(d_gate[target], self.taps[n, tap])
+            self.d_x[source].addmm_(d_gate[target], self.taps[n, tap])
         local, d_local = _of_layer(self.locals, n), _of_layer(self.grad_locals, n)
         if local is None or d_local is None or self.projection is None or self.grads.projection is None:
             return

@@ -23,8 +23,8 @@ class Margins:
     """How a network's output at one position depends on x and on the local condition around it.
 
     Attributes:
-        before: positions before it, into the first frame of the condition that matters; windows start with whole frames.
-        after: positions after it, up to the end of the last frame of the condition that matters.
+        before: positions before it, into the first frame of the condition that matters.
+        after: positions after it, into the last frame of the condition that matters; windows have whole frames.
         grain: a window has to start at a multiple of so many positions.
     """
 

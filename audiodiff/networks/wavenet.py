@@ -176,12 +176,12 @@ class WaveNet(nn.Module):
 
     def margins(self) -> Margins:
         """Returns what a window has to show around the samples that are wanted."""
-        frames = [upsampler.reach() for upsampler in self.upsamplers]  # type: ignore[operator]
-        before, after = (self.hop_length * max(reach, default=0) for reach in zip(*frames)) if frames else (0, 0)
-        side = self.convolution.width * (1 + sum(self.dilations)) - 1
-        return Margins(
-            before + (2 * side if self.causal else side), 0 if self.causal else after + side, self.convolution.width
-        )
+        before, after = self.upsamplers[0].reach() if self.upsamplers else (0, 0)  # type: ignore[operator]
+        before, after, width = before * self.hop_length, after * self.hop_length, self.convolution.width
+        if self.causal:
+            return Margins(before + self.receptive_field() - 1, after)
+        side = width * (1 + sum(self.dilations)) - 1
+        return Margins(before + side, after + side, width)
 
     def receptive_field(self) -> int:
         """Returns how many input samples one output sample depends on, itself included."""
@@ -218,9 +218,7 @@ class WaveNet(nn.Module):
         output: Tensor = self.output_projection(hidden)
         return output if mask is None else output * mask
 
-    def _biases(
-        self, condition: Condition, length: int, past: Past | None = None
-    ) -> Iterator[Tensor | None]:
+    def _biases(self, condition: Condition, length: int, past: Past | None = None) -> Iterator[Tensor | None]:
         """Yields what the condition adds to each layer's gate, [B, 2C, T], [B, 2C, 1] or None."""
         check_features(condition, self.condition_shape.local_features, self.condition_shape.vector_features)
         local: Tensor | None = None

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from audiodiff.networks.blocks import FrameUpsampler, check_features, cover, step_embedding
 from audiodiff.networks.dilated import _CausalConv1d, _ZeroPaddedConv1d
+from audiodiff.networks.upsampled_rows import UpsampledRows, shift
 from audiodiff.types import Condition
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class TiledWaveNet:
         missing = (seen[:, :, None, None] @ weights.taps)[:, :, :, 0]
         return weights.gate_bias + self._told + missing.sum(2), missing
 
-    def _local_rows(self, items: int, length: int) -> list[list[_LocalRows]]:
+    def _local_rows(self, items: int, length: int) -> list[list[UpsampledRows]]:
         """Returns each item's upsampled condition for each upsampler; where it is not kept, one for all items."""
         network, local = self._network, self._condition.local
         if local is None:
@@ -126,13 +127,13 @@ class TiledWaveNet:
         capacity = whole if keeps else min(whole, span + 2 * hop_length)
         return [
             [
-                _LocalRows(upsampler, hop_length, local.new_ones(capacity, local.shape[1] + 1))  # type: ignore[arg-type]
+                UpsampledRows(upsampler, hop_length, local.new_ones(capacity, local.shape[1] + 1))  # type: ignore[arg-type]
                 for upsampler in network.upsamplers
             ]
             for _ in range(items if keeps else 1)
         ]
 
-    def _begin_local(self, item: int, valid: int) -> list[_LocalRows]:
+    def _begin_local(self, item: int, valid: int) -> list[UpsampledRows]:
         if not self._locals:
             return []
         rows = self._locals[min(item, len(self._locals) - 1)]
@@ -226,7 +227,7 @@ class _Stream:
         length: int,
         gates: Tensor,
         missing: Tensor,
-        local_rows: Sequence[_LocalRows],
+        local_rows: Sequence[UpsampledRows],
     ) -> None:
         """Computes one item.
 
@@ -279,7 +280,7 @@ class _Stream:
         length: int,
         gates: Tensor,
         missing: Tensor,
-        local_rows: Sequence[_LocalRows],
+        local_rows: Sequence[UpsampledRows],
     ) -> None:
         """Fills the gate of layer n, before its sigmoid."""
         gate, buffer, done = self._gate[:rows], self._inputs[n], self._done[n + 1]
@@ -316,7 +317,7 @@ class _Stream:
             onward = self._inputs[n + 1][start : start + rows]
             torch.addmm(buffer[behind : behind + rows], gated, weights.residual[n], beta=_SHRINK, out=onward)
         if done + rows < length:
-            _shift(buffer, rows, behind + self._done[n] - done - rows)
+            shift(buffer, rows, behind + self._done[n] - done - rows)
         self._done[n + 1] += rows
 
     def _give(self, output: Tensor, given: int) -> None:
@@ -328,44 +329,7 @@ class _Stream:
         last = torch.addmm(weights.last_bias, self._skips[:rows], weights.last, out=self._last[:rows]).relu_()
         torch.addmm(weights.output_bias, weights.output, last.T, out=output[:, given:done])
         if done < self._done[1]:
-            _shift(self._skips, rows, self._done[1] - done)
-
-
-class _LocalRows:
-    """The local condition at the sample rate, [samples, D + 1] with ones at the end, made as far as it is asked for."""
-
-    def __init__(self, upsampler: FrameUpsampler, hop_length: int, rows: Tensor) -> None:
-        self._upsampler = upsampler
-        self._hop_length = hop_length
-        self._reach = upsampler.reach()
-        self._rows = rows
-        self._local: Tensor | None = None
-        self._frames = 0
-        self._first = self._end = 0  # the samples that are there
-
-    def begin(self, local: Tensor, frames: int) -> None:
-        """Starts at the first sample of local [D, F] with so many valid frames; what is there still is kept."""
-        if self._local is not local or self._first > 0:
-            self._first = self._end = 0
-        self._local, self._frames = local, frames
-
-    def rows(self, start: int, stop: int, keep: int) -> Tensor:
-        """Returns samples start to stop; those before `keep` are not asked for again."""
-        if stop > self._end:
-            self._extend(-(-stop // self._hop_length), keep)
-        return self._rows[start - self._first : stop - self._first]
-
-    def _extend(self, frames: int, keep: int) -> None:
-        assert self._local is not None
-        hop_length, done = self._hop_length, self._end // self._hop_length
-        if frames * hop_length - self._first > len(self._rows):
-            _shift(self._rows, keep - self._first, self._end - keep)
-            self._first = keep
-        low, high = max(0, done - self._reach[0]), min(self._frames, frames + self._reach[1])
-        window = self._upsampler(self._local[None, :, low:high])[0]
-        made = window[:, (done - low) * hop_length : (frames - low) * hop_length].T
-        self._rows[self._end - self._first : frames * hop_length - self._first, :-1] = made
-        self._end = frames * hop_length
+            shift(self._skips, rows, self._done[1] - done)
 
 
 def _layers(network: WaveNet) -> list[ResidualLayer]:
@@ -406,11 +370,3 @@ def _doubled(values: Tensor, channels: int) -> Tensor:
     """Returns values [..., 2C] with the first half of the gate doubled."""
     first, second = values.split(channels, dim=-1)
     return torch.cat([2 * first, second], dim=-1)
-
-
-def _shift(buffer: Tensor, rows: int, kept: int) -> None:
-    """Moves the `kept` rows that follow the first `rows` to the front, without a copy in between."""
-    if rows > 0:
-        for start in range(0, kept, rows):  # pieces that do not overlap with where they go
-            stop = min(start + rows, kept)
-            buffer[start:stop] = buffer[start + rows : stop + rows]

@@ -24,6 +24,7 @@ from audiodiff.audio.mel_conversion import POINTWISE, changed, converted, limits
 from audiodiff.errors import InputError
 
 RIGHT = "none: this is the model's mel"
+LOWER_FLOOR = "a lower floor"
 TURNED = "frames before bands: [F, n_mels]"
 # A mistake is named only where undoing it takes away so much of the distance, as a share and in nats a band. Audio is
 # loud or quiet by nature, so what changes the level alone needs more.
@@ -106,7 +107,8 @@ def examine(
             found = _verdicts(given, log_mel, statistics, others)
             verdicts += [_turned(verdict) for verdict in found] if turned else found
     verdicts.sort(key=lambda verdict: verdict.distance)
-    plain = next(verdict for verdict in verdicts if verdict.mistake in (RIGHT, TURNED))
+    # A value below the model's floor is seen, not guessed, so that mistake stands until another fits clearly better.
+    plain = next(v for v in verdicts if v.mistake in (RIGHT, TURNED) or v.mistake.startswith(LOWER_FLOOR))
     gained = [plain.distance - verdict.distance for verdict in verdicts]
     named = [
         verdict
@@ -154,7 +156,7 @@ def mistakes(
     low, silence = float(mel.min()), log_mel.floor_value
     if low < silence - log_mel.decibel:
         yield Mistake(
-            f"a lower floor: values down to {low:.4g}, the model's floor is {silence:.4g}",
+            f"{LOWER_FLOOR}: values down to {low:.4g}, the model's floor is {silence:.4g}",
             f"mel = mel.clamp(min={silence:.6g})", lambda given: given.clamp_min(silence),
         )  # fmt: skip
     if low >= 0:

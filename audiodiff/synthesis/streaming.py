@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from audiodiff.audio.mel import LogMel
-from audiodiff.conditioning.conditioner import Conditioner
 from audiodiff.conditioning.mel import Mel
 from audiodiff.conditioning.prior import SubbandEnergyPrior
 from audiodiff.diffusion.denoiser import Denoise
@@ -28,6 +27,7 @@ from audiodiff.diffusion.streaming import Cascade, Reach, check_local
 from audiodiff.errors import InputError
 from audiodiff.model import UNSTEERED, AudioDiffusion, Steering, in_data_space
 from audiodiff.networks.streaming import Causal, Margins, Memory, Windowed
+from audiodiff.synthesis.window import Cut, view_of
 from audiodiff.types import Batch, Condition
 
 _LEAST_CHUNK = 32  # frames; below, what a window costs besides arithmetic shows
@@ -101,7 +101,9 @@ class Stream:
         self._around = (reach.before + reach.after) // self._rate
         self._chunk = self._whole_chunk(request.chunk_frames)
         self._mel: Tensor | None = None
-        self._mel_start = self._frames = self._done = 0  # first frame kept, frames that came, frames that are made
+        self._mel_start = self._frames = self._done = (
+            0  # first frame kept, frames that came, frames that are made
+        )
         self._x: Tensor | None = None  # what is sampled and not decoded
         self._finished = False
 
@@ -203,10 +205,10 @@ class Stream:
         steering = self._request.steering
         first, last = start // self._rate, -(-stop // self._rate)
         lead = min(first, self._lead)
-        cut = _Cut(lead, lead * self._rate, stop - start)
-        view = _view(self._model, cut, self._memory(step, 0))
+        cut = Cut(lead, lead * self._rate, stop - start)
+        view = view_of(self._model, cut, self._memory(step, 0))
         if steering.against is not None:
-            steering = replace(steering, against=_view(steering.against, cut, self._memory(step, 1)))
+            steering = replace(steering, against=view_of(steering.against, cut, self._memory(step, 1)))
         batch = Batch(
             waveform=None,
             lengths=torch.tensor([(last - first + lead) * self._mel_hop]),
@@ -246,12 +248,12 @@ class Stream:
 
 
 def stream(
-    stream_of: Stream, chunks: Iterable[Chunk], log_mel: LogMel, check: Callable[[Tensor, str], Tensor]
+    running: Stream, chunks: Iterable[Chunk], log_mel: LogMel, check: Callable[[Tensor, str], None]
 ) -> Iterator[Tensor]:
     """Yields the waveform [T] of mel chunks as soon as it is determined.
 
     Args:
-        stream_of: a new Stream.
+        running: a new Stream.
         chunks: [n_mels, F] or [1, n_mels, F], any F, 0 included.
         log_mel: the definition of the mel.
         check: refuses a mel [1, n_mels, F] of the wrong level, named for the message.
@@ -268,11 +270,11 @@ def stream(
         total, count = total + mel.double().sum(-1, keepdim=True).cpu(), count + mel.shape[-1]
         if count >= _LEVEL_FRAMES:  # the level is that of the mean frame
             check((total / count).float(), f"mel up to chunk {number}")
-        stream_of.push(mel)
-        yield from stream_of.pieces()
-    stream_of.finish()
+        running.push(mel)
+        yield from running.pieces()
+    running.finish()
     check((total / count).float(), "mel")
-    yield from stream_of.pieces()
+    yield from running.pieces()
 
 
 def margins_of(network: object) -> Margins:
@@ -325,77 +327,3 @@ def _is_causal(network: object) -> bool:
 
 def _sides(margins: Margins) -> tuple[int, int]:
     return margins.before, margins.after
-
-
-@dataclass(frozen=True)
-class _Cut:
-    """Which part of a condition belongs to a window.
-
-    Attributes:
-        frames: of the mel that come before it.
-        positions: of x that come before it.
-        count: positions of the window.
-    """
-
-    frames: int
-    positions: int
-    count: int
-
-    def __call__(self, condition: Condition) -> Condition:
-        """Returns the condition of the window alone."""
-        inside = slice(self.positions, self.positions + self.count)
-        priors = {
-            name: None if prior is None else prior[..., inside]
-            for name, prior in (("prior_mean", condition.prior_mean), ("prior_std", condition.prior_std))
-        }
-        local = None if condition.local is None else condition.local[..., self.frames :]
-        return replace(condition, local=local, **priors)
-
-
-class _CutConditioner(nn.Module):
-    """A conditioner that is handed some frames too many before a window."""
-
-    def __init__(self, conditioner: Conditioner, cut: _Cut) -> None:
-        super().__init__()
-        self.conditioner = conditioner
-        self._cut = cut
-
-    def forward(self, batch: Batch) -> Condition:
-        return self._cut(self.conditioner(batch))
-
-    def null(self, batch: Batch) -> Condition:
-        return self._cut(self.conditioner.null(batch))
-
-
-class _Resumed(nn.Module):
-    """A causal network that goes on where it stopped: one Memory for every condition that is bound, in order."""
-
-    def __init__(self, network: nn.Module, memories: list[Memory]) -> None:
-        super().__init__()
-        self.network = network
-        self.hop_length = getattr(network, "hop_length", 1)
-        self._memories, self._next = memories, 0
-
-    def bind(self, condition: Condition) -> Callable[[Tensor, Tensor], Tensor]:
-        if self._next == len(self._memories):
-            self._memories.append(Memory())
-        memory = self._memories[self._next]
-        self._next += 1
-        memory.rewind()
-        assert isinstance(self.network, Causal)
-        return self.network.resume(condition, memory)
-
-
-def _view(model: AudioDiffusion, cut: _Cut, memories: list[Memory] | None) -> AudioDiffusion:
-    """Returns the model as a window sees it: the same parts, its condition cut, its network resumed."""
-    denoiser = model.denoiser
-    if memories is not None:
-        assert isinstance(denoiser.network, nn.Module)
-        resumed = _Resumed(denoiser.network, memories)
-        denoiser = type(denoiser)(
-            resumed, denoiser.schedule, denoiser.parameterization, denoiser.noise_label
-        )
-    assert isinstance(model.representation, nn.Module)
-    view = AudioDiffusion(model.representation, _CutConditioner(model.conditioner, cut), denoiser)
-    view.recipe = model.recipe
-    return view

@@ -189,7 +189,8 @@ class Vocoder:
         the mel; the memory does not grow with the length. See docs/streaming.md.
 
         Args:
-            mel_chunks: [n_mels, F] or [1, n_mels, F] each, of any F, in the convention of `log_mel`.
+            mel_chunks: [n_mels, F] or [1, n_mels, F] each, of any F, in the convention of `log_mel`; the last two
+                axes exchanged where the vocoder's layout is "frames_first".
             labels: for models that are also told a label: name -> one value.
             seed: the same seed gives the same audio.
             chunk_frames: mel frames that are worked on at a time, see `lookahead`; fewer shorten the latency and
@@ -206,12 +207,17 @@ class Vocoder:
                 "waveform; pass mel_iterations=0 to go without them, as Vocoder(model, sampler, mel_iterations=0) does"
             )
         if self.finish.bias_removal > 0:
-            raise InputError("streaming: bias removal works on the whole waveform; stream with a strength of 0")
+            raise InputError(
+                "streaming: bias removal works on the whole waveform; stream with a strength of 0"
+            )
         running = Stream(self.model, self.sampler, StreamRequest(labels or {}, seed, chunk_frames))
+        # A chunk may by chance have as many frames as bands, so its layout is never detected.
+        bands, layout = self.log_mel.n_mels, self.layout or "bands_first"
+        turned = (bands_first(mel, bands, layout, f"mel chunk {n}") for n, mel in enumerate(mel_chunks, 1))
         if self.finish.silence_margin_db is None:
-            return stream(running, mel_chunks, self.log_mel, self.check)
+            return stream(running, turned, self.log_mel, self.check_level)
         gate = SilenceGate(self.log_mel, self.finish.silence_margin_db)
-        return gate.over(stream(running, self._heard(mel_chunks, gate), self.log_mel, self.check))
+        return gate.over(stream(running, self._heard(turned, gate), self.log_mel, self.check_level))
 
     def lookahead(self, chunk_frames: int | None = None) -> Lookahead:
         """Returns how far the mel must be known for a piece of a stream, and what a stream makes twice.
@@ -259,11 +265,19 @@ class Vocoder:
             InputError: layout, shape, bands, range or level that this model was not trained with.
         """
         checked = self.log_mel.check(bands_first(mel, self.log_mel.n_mels, self.layout, name), name)
+        self.check_level(checked, name)
+        return checked
+
+    def check_level(self, mel: Tensor, name: str) -> None:
+        """Checks the mean of a mel [B, n_mels, F] against the training statistics.
+
+        Raises:
+            InputError: a level that this model was not trained with.
+        """
         mean, std = self.statistics.mean[:, None], self.statistics.std[:, None]
-        level = float(((checked.cpu() - mean) / std).mean())
+        level = float(((mel.cpu() - mean) / std).mean())
         if not _MEAN_BOUNDS[0] <= level <= _MEAN_BOUNDS[1]:
             raise InputError(
                 f"{name}: its mean lies {level:+.1f} standard deviations from the training audio's; "
                 "check log base, scale and floor against the model's mel definition (audiodiff check-mel MODEL FILE)"
             )
-        return checked

@@ -85,7 +85,8 @@ def go_on(run: Run, console: Console) -> Observed:
             watch.after_update()
             done = run.update == run.settings["updates"]
             wanted = wanted or run.due("checkpoint_every")
-            if done or (wanted and not run.guard.streak):  # in a streak nobody knows whether the weights are good
+            # While updates are skipped nobody knows whether the weights before them are good.
+            if done or (wanted and not run.guard.streak):
                 watch.flush()
                 if done:
                     save_checkpoint(run)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
@@ -23,6 +23,7 @@ from audiodiff.training.heartbeat import read_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from torch.utils.tensorboard import SummaryWriter
 
 _RUN_ID = "wandb.json"
 
@@ -81,34 +82,50 @@ def check_tracker(kind: str) -> None:
 
 
 class TensorBoard:
-    """An event file; resuming goes on in the same folder."""
+    """An event file; resuming goes on in the same folder. A full disk costs what was to be written, not the run."""
 
     def __init__(self, folder: Path, update: int) -> None:
         """Opens the log; events after `update` (of a run that died later) are hidden."""
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder), purge_step=update + 1)
+        self._folder = folder
+        self._writer: SummaryWriter | None = SummaryWriter(str(folder), purge_step=update + 1)
 
     def scalars(self, values: Mapping[str, float], update: int) -> None:
         """Writes numbers by name."""
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, update)
+
+        def write(writer: SummaryWriter) -> None:
+            for name, value in values.items():
+                writer.add_scalar(name, value, update)
+
+        self._write(write)
 
     def audio(self, name: str, waveform: Tensor, sample_rate: int, update: int) -> None:
         """Writes a sound [T]."""
-        self._writer.add_audio(name, waveform[None], update, sample_rate=sample_rate)
+        self._write(lambda writer: writer.add_audio(name, waveform[None], update, sample_rate=sample_rate))
 
     def figure(self, name: str, figure: Figure, update: int) -> None:
         """Writes a picture."""
-        self._writer.add_figure(name, figure, update)
+        self._write(lambda writer: writer.add_figure(name, figure, update))
 
     def flush(self) -> None:
         """Writes what is in memory."""
-        self._writer.flush()
+        self._write(lambda writer: writer.flush())
 
     def close(self) -> None:
         """Flushes and closes the file."""
-        self._writer.close()
+        self._write(lambda writer: writer.close())
+
+    def _write(self, write: Callable[[SummaryWriter], None]) -> None:
+        """Writes to the file, or to a new one after one that could not be written, whose thread is dead."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        try:
+            if self._writer is None:
+                self._writer = SummaryWriter(str(self._folder))
+            write(self._writer)
+        except OSError:
+            self._writer = None
 
 
 class WeightsAndBiases:

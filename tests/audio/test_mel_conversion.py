@@ -143,9 +143,9 @@ def test_tacotron2_preset_is_speechbrains_and_torchaudios(speech: Tensor) -> Non
     )(speech).clamp_min(1e-5).log()  # fmt: skip
     assert_client("tacotron2_22k80", speech, made.numpy())
     pytest.importorskip("speechbrain")
-    from speechbrain.lobes.models.Tacotron2 import mel_spectogram
+    from speechbrain.lobes.models.Tacotron2 import mel_spectrogram
 
-    theirs = mel_spectogram(
+    theirs = mel_spectrogram(
         22050, 256, 1024, 1024, 80, 0.0, 8000.0, 1, False, "slaney", "slaney", True, speech[0]
     )
     assert_client("tacotron2_22k80", speech, theirs.numpy())
@@ -158,11 +158,7 @@ def test_espnet_preset_is_its_log_mel_fbank(speech: Tensor) -> None:
 
 
 def test_coqui_preset_is_its_audio_processor(speech: Tensor) -> None:
-    module = pytest.importorskip("TTS.utils.audio")
-    processor = module.AudioProcessor(
-        sample_rate=22050, resample=False, num_mels=80, log_func="np.log10", min_level_db=-100, frame_shift_ms=None,
-        frame_length_ms=None, hop_length=256, win_length=1024, ref_level_db=20, fft_size=1024, power=1.5,
-        preemphasis=0.0, signal_norm=True, symmetric_norm=True, max_norm=4.0, mel_fmin=0, mel_fmax=None,
-        pitch_fmax=640, spec_gain=20, clip_norm=True, do_trim_silence=False,
-    )  # fmt: skip
+    audio = pytest.importorskip("TTS.utils.audio")
+    configs = pytest.importorskip("TTS.tts.configs.glow_tts_config")
+    processor = audio.AudioProcessor(configs.GlowTTSConfig().audio)
     assert_client("coqui_22k80", speech, processor.melspectrogram(speech[0].numpy()).astype(np.float32))

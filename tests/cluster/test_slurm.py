@@ -19,7 +19,7 @@ pytestmark = pytest.mark.long
 
 NODES = (
     "hydra/launcher=submitit_slurm", "hydra.launcher.nodes=2", "hydra.launcher.tasks_per_node=1",
-    "hydra.launcher.cpus_per_task=1", "+hydra.launcher.additional_parameters={mem: 0}", "hydra.launcher.timeout_min=20",
+    "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=null", "hydra.launcher.timeout_min=20",
 )  # fmt: skip
 SMALL = (
     "experiment=mini", "size=tiny", "training.updates=6", "training.global_batch_seconds=4.8",
@@ -43,7 +43,7 @@ def nodes() -> None:
 
 def train(data: Path, out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [
-        str(Path(sys.executable).parent / "audiodiff"), "train", *SMALL, f"data_dir={data}", f"out={out}", *arguments,
+        str(Path(sys.executable).parent / "audiodiff"), "train", *arguments, *SMALL, f"data_dir={data}", f"out={out}",
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, capture_output=True, text=True, timeout=1200, env=environment)

@@ -58,7 +58,7 @@ def vocoder_of(kind: str, name: str, **change: Any) -> Face:
     node["denoiser"]["network"]["local_features"] = log_mel.n_mels
     model = random_model(recipe)
     model.recipe = recipe
-    model.conditioner.mean.fill_(float(log_mel.level(0.01).mean()))
+    # Random clients make mels about 0, which is loud; a model of trained statistics refuses that.
     model.conditioner.std.fill_(20 * log_mel.decibel)
     return Vocoder(model, mel_iterations=0)
 
@@ -91,7 +91,9 @@ def test_speecht5(kind: str) -> None:
     assert both.shape == (2, max(lengths))
     torch.testing.assert_close(both[0], waveform, atol=1e-5, rtol=1e-4)
     assert_refused(
-        lambda change: module.speak(model, tokens, speaker, vocoder_of(kind, "speecht5_16k80", **change))
+        lambda change: module.speak(
+            model, tokens, speaker, vocoder_of("griffin-lim", "speecht5_16k80", **change)
+        )
     )
 
 
@@ -124,7 +126,7 @@ def test_fastspeech2_conformer(kind: str) -> None:
     assert bool(waveform.isfinite().all())
     assert_refused(
         lambda change: module.speak(
-            module.tiny_fastspeech2(), tokens, vocoder_of(kind, "espnet_22k80", **change)
+            module.tiny_fastspeech2(), tokens, vocoder_of("griffin-lim", "espnet_22k80", **change)
         )
     )
 
@@ -138,7 +140,7 @@ def test_speechbrain_tacotron2(kind: str) -> None:
     assert waveforms.shape[2] % 256 == 0
     assert_refused(
         lambda change: module.speak(
-            model, tokens, torch.tensor([12, 12]), vocoder_of(kind, "tacotron2_22k80", **change)
+            model, tokens, torch.tensor([12, 12]), vocoder_of("griffin-lim", "tacotron2_22k80", **change)
         )
     )
 
@@ -151,7 +153,9 @@ def test_torchaudio_tacotron2(kind: str) -> None:
     waveforms, samples = module.speak(model, tokens, lengths, vocoder_of(kind, "tacotron2_22k80"))
     assert waveforms.shape == (1, int(samples[0]))
     assert_refused(
-        lambda change: module.speak(model, tokens, lengths, vocoder_of(kind, "tacotron2_22k80", **change))
+        lambda change: module.speak(
+            model, tokens, lengths, vocoder_of("griffin-lim", "tacotron2_22k80", **change)
+        )
     )
 
 
@@ -165,7 +169,9 @@ def test_espnet_tacotron2(kind: str, tmp_path: Path) -> None:
     assert waveform.dim() == 1
     assert waveform.shape[0] % 256 == 0
     assert_refused(
-        lambda change: module.make_text2speech(config, None, vocoder_of(kind, "espnet_22k80", **change))
+        lambda change: module.make_text2speech(
+            config, None, vocoder_of("griffin-lim", "espnet_22k80", **change)
+        )
     )
 
 
@@ -177,7 +183,9 @@ def test_coqui_glowtts(kind: str, tmp_path: Path) -> None:
     assert (
         module.speak(synthesizer, "hello").shape[0] > 10000
     )  # which ends with the silence that Coqui appends
-    assert_refused(lambda change: module.make_synthesizer(*paths, vocoder_of(kind, "coqui_22k80", **change)))
+    assert_refused(
+        lambda change: module.make_synthesizer(*paths, vocoder_of("griffin-lim", "coqui_22k80", **change))
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -270,7 +270,7 @@ def test_one_frame_and_infinite_values(vocoder: Vocoder) -> None:
 
 @pytest.mark.parametrize("wrong", [{"bias_removal": -1.0}, {"silence_margin_db": float("nan")}])
 def test_impossible_finishes_are_refused(wrong: dict) -> None:
-    with pytest.raises(InputError, match="bias removal|silence margin"):
+    with pytest.raises(InputError, match=r"bias removal|silence margin"):
         Finish(**wrong)
 
 

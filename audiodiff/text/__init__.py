@@ -1,0 +1,1 @@
+"""Text of any kind -> token ids of a model: words for numbers, phonemes, symbols, sentences; without tensors."""
