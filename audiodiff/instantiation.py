@@ -25,6 +25,8 @@ _BUILDABLE = tuple(
     )
 )
 _BUILDABLE += ("audiodiff.model.AudioDiffusion", "audiodiff.training.teacher.Teacher", "torch.nn.")
+# Not all of `text`: phonemes are kept in a folder.
+_BUILDABLE += ("audiodiff.text.front_end.TextFrontEnd",)
 
 
 def instantiate(node: Any) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,3 +48,11 @@ def mini_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = CliRunner().invoke(app, ["prepare", "mini", "--out", str(folder)], catch_exceptions=False)
     assert result.exit_code == 0
     return folder
+
+
+@pytest.fixture
+def speechbrain_leaves() -> Iterator[None]:
+    """Takes speechbrain out of sys.modules afterwards: its lazy modules fail in whoever looks at all modules."""
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "speechbrain"]:
+        del sys.modules[name]

@@ -18,7 +18,7 @@ MODULES = {
     for file in PACKAGE.rglob("*.py")
 }
 BASE = {"", "types", "errors", "files", "progress", "recipes_folder"}
-MIDDLE = {"diffusion", "audio", "networks", "conditioning", "data"}
+MIDDLE = {"diffusion", "audio", "networks", "conditioning", "data", "text"}
 UPPER = {"synthesis", "training", "evaluation", "interop"}
 # Part of the package -> what it may import besides itself; "audio.mel" allows that module alone.
 ALLOWED: dict[str, set[str]] = {
@@ -85,6 +85,9 @@ def test_imports_point_one_way(module: str) -> None:
         ("audiodiff.data.segments", "audiodiff.audio.mel", False),
         ("audiodiff.audio.mel", "audiodiff.files", True),
         ("audiodiff.files", "audiodiff.audio.mel", False),
+        ("audiodiff.model", "audiodiff.text.front_end", True),
+        ("audiodiff.text.front_end", "audiodiff.audio.io", False),
+        ("audiodiff.conditioning.text", "audiodiff.text.front_end", False),
         ("audiodiff.model", "audiodiff.training.loop", False),
         ("audiodiff.evaluation.evaluate", "audiodiff.synthesis.samples", True),
         ("audiodiff.synthesis.samples", "audiodiff.evaluation.evaluate", False),

@@ -93,8 +93,9 @@ class GriffinLim:
         if lengths is None:
             return [self.log_mel.samples(frames)] * batch
         wanted = [int(length) for length in lengths]
-        longest = self.log_mel.samples(frames)
-        if len(wanted) != batch or any(n < 1 or n > longest or self.log_mel.frames(n) < 1 for n in wanted):
+        # Whole hops, or audio that these frames were taken from: a rest of a hop, or a centred frame at its end.
+        fits = (n <= self.log_mel.samples(frames) or self.log_mel.frames(n) <= frames for n in wanted)
+        if len(wanted) != batch or not all(fits) or any(n < 1 or self.log_mel.frames(n) < 1 for n in wanted):
             raise InputError(
                 f"lengths: got {wanted} samples for {batch} mels of {frames} frames at hop "
                 f"{self.log_mel.hop_length}, expected one length per mel, of at most as many frames"

@@ -228,8 +228,8 @@ class LogMel(nn.Module):
         spectrum = torch.stft(padded, *sizes, self.window, center=False, return_complex=True)
         if self.window_normalized:
             spectrum = spectrum / self.window.norm()
-        if self.power == 1 and self.magnitude_epsilon == 0:
-            return spectrum.abs()  # unlike the square root, its gradient at 0 is 0
+        if self.power == 1 and self.magnitude_epsilon == 0 and spectrum.requires_grad:
+            return spectrum.abs()  # unlike the square root, its gradient at 0 is 0; a third as fast
         energy = spectrum.real.square() + spectrum.imag.square()
         if self.magnitude_epsilon_mode == "add":
             energy = energy + self.magnitude_epsilon

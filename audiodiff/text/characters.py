@@ -94,10 +94,9 @@ def tidy(text: str) -> tuple[str, Changes]:
             pieces.append(" ")
         elif kind == "Cf":
             dropped[character] += 1
-        elif kind == "Nd" and not character.isascii():
-            digit = str(unicodedata.decimal(character))
-            replaced[character, digit] += 1
-            pieces.append(digit)
+        elif (digits := _ascii_digits(character, kind)) is not None:
+            replaced[character, digits] += 1
+            pieces.append(digits)
         else:
             pieces.append(character)
     return " ".join("".join(pieces).split()), Changes(dict(replaced), dict(dropped))
@@ -156,15 +155,28 @@ def named(character: str) -> str:
     return f"{character!r} ({name})" if character.isprintable() else f"{code} ({name})"
 
 
+def _ascii_digits(character: str, kind: str) -> str | None:
+    """Returns the digits 0-9 of one of another script or in a circle; None for anything else."""
+    if kind == "Nd" and not character.isascii():
+        return str(unicodedata.decimal(character))
+    if kind == "No" and character not in "²³":
+        plain = unicodedata.normalize("NFKC", character)
+        return plain if re.fullmatch("[0-9]+", plain) else None
+    return None
+
+
 def _equivalent(character: str, known: Callable[[str], bool]) -> str | None:
     """Returns known characters for an unknown one, None if there are none."""
     lower = character.lower()
     plain = "".join(c for c in unicodedata.normalize("NFKD", lower) if not unicodedata.combining(c))
-    for other in (lower, REPLACEMENTS.get(lower), plain, "".join(REPLACEMENTS.get(c, c) for c in plain)):
-        if other is not None and other != character and all(map(known, other)):
-            if other or character in REPLACEMENTS:
-                return other
-    return None
+    pieces = "".join(REPLACEMENTS.get(c, c) for c in plain)
+    candidates = [
+        lower,
+        *([REPLACEMENTS[lower]] if lower in REPLACEMENTS else []),
+        *filter(None, (plain, pieces)),
+    ]
+    fitting = (other for other in candidates if other != character and all(map(known, other)))
+    return next(fitting, None)
 
 
 def _shown(text: str) -> str:

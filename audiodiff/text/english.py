@@ -19,12 +19,11 @@ from audiodiff.text.numbers import (
     fraction,
     in_pairs,
     ordinal,
-    plural,
     whole,
     year,
 )
 from audiodiff.text.roman import RULES as ROMAN_NUMERALS
-from audiodiff.text.units import CURRENCIES, SCALES, UNITS
+from audiodiff.text.units import CURRENCIES, SCALES, SHORT_SCALES, UNITS
 
 
 class Rule(NamedTuple):
@@ -34,8 +33,10 @@ class Rule(NamedTuple):
     words: Callable[[re.Match[str]], str]
 
 
-MONTHS = "January February March April May June July August September October November December".split()
-_MONTH = "(?:" + "|".join(MONTHS) + ")"
+MONTHS = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "December",
+)  # fmt: skip
 _NUMBER = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)"
 _DECIMAL = rf"(?:{_NUMBER}(?:\.[0-9]+)?|\.[0-9]+)"
 _START = r"(?<![\w.])"
@@ -78,7 +79,7 @@ def _money(match: re.Match[str]) -> str:
     currency = CURRENCIES[match["sign"].removeprefix("US")]
     amount, scale = match["amount"], match["scale"]
     if scale:
-        return f"{decimal(amount)} {scale.strip()} {currency.many}"
+        return f"{decimal(amount)} {SHORT_SCALES.get(scale, scale.strip())} {currency.many}"
     units, _, cents = amount.partition(".")
     if cents and len(cents) != 2:
         return f"{decimal(amount)} {currency.many}"
@@ -148,7 +149,7 @@ def _identifier(name: str) -> str:
     """Returns letters and digits mixed: C2766 is "C two seven six six", B52 "B fifty-two"."""
     words = []
     for run in re.findall(r"[0-9]+|[^\W\d_]+", name):
-        if run[0].isdigit():
+        if run[0] in "0123456789":
             words.append(digits(run) if len(run) > 2 or run[0] == "0" else cardinal(int(run)))
         else:
             words.append(" ".join(run) if run.isupper() else run)
@@ -218,12 +219,15 @@ _AMOUNT = rf"(?P<amount>{_DECIMAL})"
 RULES: tuple[Rule, ...] = (
     _rule(rf"{_START}(?P<year>[12][0-9]{{3}})-(?P<month>[0-9]{{2}})-(?P<day>[0-9]{{2}})(?![\w-])", _date),
     _rule(rf"{_START}(?P<month>[0-9]{{1,2}})/(?P<day>[0-9]{{1,2}})/(?P<year>[12][0-9]{{3}})(?![\w/])", _date),
+    _rule(r"'(?P<short>[0-9]0)(?P<long>)'?s\b", _decade),
+    _rule(r"(?<![\w.,])(?P<short>)(?P<long>[12][0-9]{2}0|[2-9]0)'?s\b", _decade),
     # Telephone numbers: groups of digits, the last of four.
     _rule(
         r"(?<![\w.])\+?(?:[0-9]{1,3}[-. ])?\(?[0-9]{3}\)?[-. ][0-9]{3}[-. ][0-9]{4}(?![\w-])", digits_apart
     ),
     _rule(r"(?<![\w.-])[0-9]{3}-[0-9]{4}(?![\w-])", digits_apart),
     _rule(r"(?<![\w.-])[0-9]+(?:-[0-9]+){2,}(?![\w-])", digits_apart),
+    _rule(r"(?<=[0-9]:[0-9]{2}) ?[-–—] ?(?=[0-9])", " to "),
     _rule(
         r"(?<![\w:.])(?P<hours>[01]?[0-9]|2[0-4]):(?P<minutes>[0-5][0-9])(?::(?P<seconds>[0-5][0-9]))?(?![\w:])"
         r"(?P<half>(?= ?(?:[ap]\.?m\b|[AP]\.?M\b)))?",
@@ -231,36 +235,42 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(r"(?<=[0-9])(?=[ap]\.?m\b)", " "),
     _rule(rf"(?<=[0-9])([%°]?) ?[-–—] ?(?=(?:{_SIGN})?[0-9])", r"\1 to "),
-    _rule(rf"(?<![\w.-])(?P<sign>(?:US)?(?:{_SIGN})) ?{_AMOUNT}(?P<scale> (?:{SCALES}))?(?![0-9])", _money),
     _rule(
-        rf"(?<![\w.])(?P<whole>{_NUMBER})? ?(?P<sign>[{''.join(_FRACTIONS)}])(?P<top>)(?P<bottom>)", _fraction
+        rf"(?<![\w.-])(?P<sign>(?:US)?(?:{_SIGN})) ?{_AMOUNT}(?P<scale> (?:{SCALES})\b|(?:[mMkK]|bn)\b)?(?![0-9])",
+        _money,
     ),
     _rule(
-        rf"(?<![\w./])(?:(?P<whole>{_NUMBER})[ -])?(?P<sign>)(?P<top>[0-9]{{1,3}})[/⁄](?P<bottom>[0-9]{{1,3}})(?![\w/])",
+        rf"(?<![\w.])(?:(?P<whole>{_NUMBER}) ?)?(?P<sign>[{''.join(_FRACTIONS)}])(?P<top>)(?P<bottom>)",
+        _fraction,
+    ),
+    _rule(
+        rf"(?<![\w./])(?:(?P<whole>{_NUMBER})[ -])?(?P<sign>)(?P<top>[0-9]{{1,3}})[/⁄]"
+        r"(?P<bottom>[0-9]{1,3})(?![\w/])",
         _fraction,
     ),
     _rule(r"""(?<![\w.])(?P<feet>[0-9]{1,2})['′] ?(?P<inches>[0-9]{1,2})["″]""", _feet),
     _rule(rf"{_START}{_AMOUNT}(?P<gap>[ -])?(?P<unit>{_UNIT})(?![\w])(?!\.[A-Za-z])", _unit),
+    _rule(r" ?²", " squared"),
+    _rule(r" ?³", " cubed"),
     _rule(r"(?P<mark>\bNos?\.|№|#) ?(?P<name>[A-Z]*[0-9]+(?:-?[A-Z]\b)?)", _numbered),
-    _rule(r"'(?P<short>[0-9]0)(?P<long>)'?s\b", _decade),
-    _rule(r"(?<![\w.,])(?P<short>)(?P<long>[12][0-9]{2}0|[2-9]0)'?s\b", _decade),
     *(Rule(*rule) for rule in ROMAN_NUMERALS),
     _rule(rf"(?<![\w.])(?P<number>{_NUMBER})(?:st|nd|rd|th)\b", _ordinal),
     _rule(
         r"(?<![\w.])\.(?P<bore>[1-9][0-9])(?=[ -](?:cal|[A-Z]|revolver|pistol|rifle))",
         lambda m: whole(m["bore"]),
     ),
-    _rule(rf"(?P<box>\b[Bb]ox )(?P<number>[0-9]{{3,}})", lambda m: m["box"] + digits(m["number"])),
+    _rule(r"(?P<box>\b[Bb]ox )(?P<number>[0-9]{3,})", lambda m: m["box"] + digits(m["number"])),
     _rule(
         rf"(?<![\w.,])(?P<number>[1-9](?:[1-9][0-9]|[0-9][1-9]))(?= {_STREET})", lambda m: digits(m["number"])
     ),
-    _rule(rf"(?<![\w.,-])(?P<number>[1-9][0-9]{{2}})(?= [AB]\.? ?[CD]\b)", lambda m: year(int(m["number"]))),
+    _rule(r"(?<![\w.,-])(?P<number>[1-9][0-9]{2})(?= [AB]\.? ?[CD]\b)", lambda m: year(int(m["number"]))),
     _rule(
         r"(?P<before>\b[Ii]n )(?P<number>[1-9][0-9]{2})(?=,(?: |$)| [A-Z]| when\b)",
         lambda m: m["before"] + year(int(m["number"])),
     ),
     _rule(
-        r"(?P<what>\b(?:P\.S\.|Exhibit|Flight|Route|Highway|Room|Apartment|Suite|Bus) )(?P<name>[0-9]{3,4}(?:-[A-Z]\b)?)"
+        r"(?P<what>\b(?:P\.S\.|Exhibit|Flight|Route|Highway|Room|Apartment|Suite|Bus) )"
+        r"(?P<name>[0-9]{3,4}(?:-[A-Z]\b)?)"
         r"(?![\w,.]*[0-9])",
         lambda m: m["what"] + _name(m["name"]),
     ),
@@ -269,9 +279,9 @@ RULES: tuple[Rule, ...] = (
     _rule(r"(?:(?<=^)|(?<=[\s(]))[-−–](?=\.?[0-9])", "minus "),
     _rule(r" ?& ?", " and "),
     _rule(r"±", " plus or minus "),
-    _rule(r"\+(?= ?[0-9])", "plus "),
-    _rule(r"(?<=[0-9]) ?× ?(?=[0-9])", " times "),
-    _rule(r"(?<=[0-9]) ?÷ ?(?=[0-9])", " divided by "),
+    _rule(r" ?\+(?= ?[0-9])", " plus "),
+    _rule(r"(?<=[0-9]) ?× ?", " times "),
+    _rule(r"(?<=[0-9]) ?÷ ?", " divided by "),
     _rule(rf"(?<![0-9.]){_NUMBER}(?:\.[0-9]+)+|(?<![0-9])\.[0-9]+", _point),
     _rule(r"(?P<number>[0-9]{1,3}(?:,[0-9]{3})+)(?!,?[0-9])", lambda m: whole(m["number"])),
     _rule(r"'(?P<number>[0-9]{2})\b", lambda m: f"'{whole(m['number'])}"),
@@ -279,6 +289,4 @@ RULES: tuple[Rule, ...] = (
     _rule(r" ?[@] ?", " at "),
     _rule(r" ?=+ ?", " equals "),
     _rule(r" ?%", " percent"),
-    _rule(r" ?²", " squared"),
-    _rule(r" ?³", " cubed"),
 )

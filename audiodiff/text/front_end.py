@@ -2,7 +2,7 @@
 
 A model's recipe holds the front-end beside its network, so that the text of synthesis is read as that of training was:
 
-    text: {_target_: audiodiff.text.front_end.TextFrontEnd, language: en, kind: graphemes, symbols: "_ !\"'(),-.:;?abc..."}
+    text: {_target_: audiodiff.text.front_end.TextFrontEnd, language: en, kind: phonemes, symbols: "", blank: true}
 
 Where phonemes are kept on disk is no matter of a recipe, which may come from anybody: a folder is named by the caller.
 """

@@ -62,7 +62,6 @@ LANGUAGES: Mapping[str, Language] = {
     "ro": _latin("ro", "ăâîșț", "la sută", "și"),
     "ru": Language("ru", _RUSSIAN, "CYRILLIC", numbers="ru", percent="процентов", conjunction="и"),
     "sv": _latin("sv", "åäöé", "procent", "och"),
-    "tr": _latin("tr", "çğıöşü", "yüzde", "ve"),
     "uk": Language("uk", _UKRAINIAN, "CYRILLIC", numbers="uk", percent="відсотків", conjunction="та"),
 }
 

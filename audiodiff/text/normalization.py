@@ -61,8 +61,7 @@ def _words(match: re.Match[str], spell: Callable[..., str], name: str | None) ->
         return " ".join(spell(int(digit), lang=name) for digit in whole + (part or ""))
     if part is None:
         return spell(int(whole), lang=name)
-    # The library's Turkish knows decimals only of floats.
-    return spell(Decimal(f"{whole}.{part}"), lang=name) or spell(float(f"{whole}.{part}"), lang=name)
+    return spell(Decimal(f"{whole}.{part}"), lang=name)
 
 
 def _apart(match: re.Match[str], words: str) -> str:

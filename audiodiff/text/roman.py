@@ -22,7 +22,7 @@ _PARTS = (
 )
 _SEVERAL = r"(?:X{1,3}(?:I[XV]|VI{0,3}|I{1,3}|V)|X{2,3}|I[XV]|VI{1,3}|I{2,3})"
 _SINGLE = r"[IVX]"
-_END = r"\b(?![-'’.]\w)"
+_END = r"\b(?![-.]\w)"
 _VALUES = {"I": 1, "V": 5, "X": 10}
 
 

@@ -23,6 +23,13 @@ class Currency(NamedTuple):
 
 
 SCALES = "thousand|million|billion|trillion"
+SHORT_SCALES: Mapping[str, str] = {
+    "k": "thousand",
+    "K": "thousand",
+    "m": "million",
+    "M": "million",
+    "bn": "billion",
+}
 CURRENCIES: Mapping[str, Currency] = {
     "$": Currency("dollar", "dollars", "cent", "cents"),
     "£": Currency("pound", "pounds", "penny", "pence"),

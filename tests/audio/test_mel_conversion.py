@@ -136,6 +136,7 @@ def test_speecht5_preset_is_the_feature_extractors(speech: Tensor, data_dir: Pat
     assert_client("speecht5_16k80", waveform, np.ascontiguousarray(np.asarray(made).T))
 
 
+@pytest.mark.usefixtures("speechbrain_leaves")
 def test_tacotron2_preset_is_speechbrains_and_torchaudios(speech: Tensor) -> None:
     torchaudio = pytest.importorskip("torchaudio")
     made = torchaudio.transforms.MelSpectrogram(
