@@ -206,9 +206,19 @@ def _cut(line: bytes, where: str) -> Cut:
     return item
 
 
-def audio_paths(cut: Cut) -> list[str]:
-    """Returns the audio files of a cut."""
-    return [source.source for source in cut.recording.sources]
+def whole_file(cut: Cut) -> Path:
+    """Returns the audio file of a cut that is all of it.
+
+    Raises:
+        InputError: the cut is a part of a longer recording, or has several files.
+    """
+    sources = [Path(source.source) for source in cut.recording.sources]
+    if len(sources) > 1 or cut.start > 0 or cut.num_samples < cut.recording.num_samples:
+        raise InputError(
+            f"cut {cut.id}: a part of {sources[0]}, where whole files are taken; save its clips as files of their own "
+            "and name their folder"
+        )
+    return sources[0]
 
 
 def label_of(cut: Cut, name: str) -> str:

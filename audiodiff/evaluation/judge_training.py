@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from audiodiff.data.manifests import label_of, label_values
 from audiodiff.data.order import SegmentBatchSampler
+from audiodiff.data.problems import refuse_unreadable
 from audiodiff.data.segments import SegmentDataset, read_cut, training_loader
 from audiodiff.errors import InputError
 from audiodiff.evaluation.judge import BATCH, Judge, judge_mel
@@ -81,6 +82,7 @@ def train_judge(
     batches = zip(range(1, options.updates + 1), training_loader(dataset, sampler, 0), strict=False)
     generator = torch.Generator().manual_seed(seed)
     began = time.monotonic()
+    problems: set[str] = set()
     # Weights and dropout draw from the global generator; its state is put back afterwards.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -90,6 +92,8 @@ def train_judge(
         best, weights = -1.0, judge.state_dict()
         for update, batch in track(batches, "judge", options.updates, show):
             assert batch.waveform is not None
+            problems |= set(batch.problems)
+            refuse_unreadable(len(problems), len(train), sorted(problems))
             judge.train()
             heard = augment(batch.waveform[:, 0], batch.lengths, rate, generator)
             targets = torch.tensor([names.index(name) for name in batch.labels[label]])
@@ -108,6 +112,7 @@ def train_judge(
         "train_clips": len(train),
         "dev_clips": len(dev),
         "dev_accuracy": best,
+        "unreadable": sorted(problems),
         "train_seconds": round(time.monotonic() - began, 1),
     }
     return judge.eval()

@@ -10,7 +10,7 @@ from typing import Any
 
 from audiodiff.audio import io
 from audiodiff.audio.mel import LogMel
-from audiodiff.data.manifests import audio_paths, load_cuts
+from audiodiff.data.manifests import load_cuts, whole_file
 from audiodiff.errors import InputError
 from audiodiff.model import FACTS, find_model, read_recipe
 
@@ -112,7 +112,7 @@ def find_references(samples: SamplesFolder, given: Path | None) -> dict[str, Pat
             )
         return found
     if given.is_file():
-        cuts = {cut.id: Path(audio_paths(cut)[0]) for cut in load_cuts(given)}
+        cuts = {cut.id: whole_file(cut) for cut in load_cuts(given)}
         cuts = {path.stem: path for path in cuts.values()} | cuts
         missing = [name for name in samples.files if Path(name).stem not in cuts]
         if missing:

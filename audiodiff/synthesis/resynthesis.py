@@ -141,11 +141,9 @@ def _find(inputs: Sequence[str]) -> list[Path]:
     rest = [given for given in inputs if given not in manifests]
     files = io.find(rest, (*io.AUDIO_SUFFIXES, *MEL_SUFFIXES)) if rest or not manifests else []
     if manifests:
-        from audiodiff.data.manifests import audio_paths, load_cuts
+        from audiodiff.data.manifests import load_cuts, whole_file
 
-        files += [
-            Path(path) for manifest in manifests for cut in load_cuts(manifest) for path in audio_paths(cut)
-        ]
+        files += [whole_file(cut) for manifest in manifests for cut in load_cuts(manifest)]
     return files
 
 

@@ -21,6 +21,7 @@ _DASHES = dict.fromkeys("‐‑‒", "-") | dict.fromkeys("–—―", "-") | {"
 REPLACEMENTS: Mapping[str, str] = {
     **_QUOTES,
     **_DASHES,
+    "'": "",
     **dict.fromkeys("[{⟨", "("),
     **dict.fromkeys("]}⟩", ")"),
     **dict.fromkeys("/\\|_~*^<>=+•·", " "),
@@ -115,7 +116,7 @@ def check(text: object) -> None:
     refused = Counter(c for c in text if unicodedata.category(c) in ("Cc", "Cs") and not c.isspace())
     if refused:
         raise InputError(
-            f"text: got characters that are no text: {Changes(dropped=refused)}; "
+            f"text: got characters that are no text: {counted(refused)}; "
             "expected plain text in UTF-8: remove them or read the file in its own encoding"
         )
     markup = _MARKUP.findall(text)
@@ -148,11 +149,17 @@ def fit(text: str, known: Callable[[str], bool]) -> tuple[str, Changes]:
     return "".join(pieces), Changes(dict(replaced), dict(dropped))
 
 
+def counted(characters: Mapping[str, int]) -> str:
+    """Returns how often which characters stood somewhere: "2 x '\u65e5' (CJK UNIFIED IDEOGRAPH-65E5)"."""
+    return _list([f"{count} x {named(character)}" for character, count in sorted(characters.items())])
+
+
 def named(character: str) -> str:
     """Returns the character with its Unicode name: "'é' (LATIN SMALL LETTER E WITH ACUTE)"."""
     code = f"U+{ord(character):04X}"
-    name = unicodedata.name(character, code)
-    return f"{character!r} ({name})" if character.isprintable() else f"{code} ({name})"
+    name = unicodedata.name(character, "")
+    shown = repr(character) if character.isprintable() else code
+    return f"{shown} ({name})" if name else shown
 
 
 def _ascii_digits(character: str, kind: str) -> str | None:

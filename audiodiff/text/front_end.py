@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audiodiff.errors import InputError
-from audiodiff.text.characters import Changes, fit, tidy
+from audiodiff.text.characters import Changes, counted, fit, tidy
 from audiodiff.text.languages import language_of
 from audiodiff.text.normalization import normalize
 from audiodiff.text.phonemes import Phonemizer
@@ -99,7 +99,7 @@ class TextFrontEnd:
         """
         reading = self.read(text, cache)
         if reading.changes.dropped:
-            warnings.warn(f"text: {Changes(dropped=reading.changes.dropped)}", stacklevel=2)
+            warnings.warn(f"text: left out {counted(reading.changes.dropped)}", stacklevel=2)
         return reading.tokens
 
     def read(self, text: str, cache: Path | None = None) -> Reading:
@@ -153,15 +153,17 @@ class TextFrontEnd:
         tidied, removed = tidy(text)
         words, changes = fit(normalize(tidied, self.language), self._sayable)
         words = " ".join(words.split())
+        lost = removed + changes
         if not any(character.isalpha() for character in words):
             raise InputError(
-                f"text: nothing that this model ({self.language}, {self.kind}) can say in "
-                f"{text.strip()[:40]!r}: {removed + changes}; expected letters or digits"
+                f"text: got {text.strip()[:40]!r}, of which this model ({self.language}, {self.kind}) can say nothing"
+                f"{f' ({lost})' if lost else ''}; expected letters or digits"
             )
-        return words, removed + changes
+        return words, lost
 
     def _finish(self, normalized: str, spoken: str, changes: Changes) -> Reading:
-        symbols, more = fit(spoken, self._known)
+        fitted, more = fit(spoken, self._known)
+        symbols = " ".join(fitted.split())
         ids = [self.symbols.index(symbol) for symbol in symbols]
         if self.blank:
             ids = [0] + [token for symbol in ids for token in (symbol, 0)]

@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import json
+import logging
 import os
 import re
 import threading
@@ -24,8 +25,8 @@ from audiodiff.files import write_whole
 from audiodiff.progress import track
 from audiodiff.text.languages import language_of
 
-_WORDS = re.compile(r"[^\W_](?:[\w'’\- ]|[\u0300-\u036f])*", re.UNICODE)
-_BATCH = 256
+_WORDS = re.compile(r"[^\W_]+(?:[ '’-][^\W_]+)*")
+_BATCH = 4096
 
 
 def default_cache() -> Path:
@@ -71,17 +72,13 @@ class Phonemizer:
             InputError: the cache is damaged or cannot be written.
         """
         with self._lock:
-            pieces = dict.fromkeys(piece for text in texts for piece in _pieces(text))
+            pieces = dict.fromkeys(piece for text in texts for piece in _WORDS.findall(text))
             self._load(pieces)
             new = [piece for piece in pieces if piece not in self._known]
             batches = [new[i : i + _BATCH] for i in range(0, len(new), _BATCH)]
             for batch in track(batches, "phonemes", len(batches), show_progress):
                 self._keep(dict(zip(batch, self._phonemize(batch), strict=True)))
-            return [_WORDS.sub(self._replace, text) for text in texts]
-
-    def _replace(self, match: re.Match[str]) -> str:
-        words = match[0].rstrip(" -'’")
-        return self._known[words] + " " * (len(match[0]) - len(match[0].rstrip(" ")))
+            return [_WORDS.sub(lambda match: self._known[match[0]], text) for text in texts]
 
     def _phonemize(self, pieces: list[str]) -> list[str]:
         spoken: list[str] = self._backend.phonemize(pieces, strip=True)
@@ -112,10 +109,6 @@ class Phonemizer:
         write_whole(contents)
 
 
-def _pieces(text: str) -> list[str]:
-    return [match[0].rstrip(" -'’") for match in _WORDS.finditer(text)]
-
-
 def _file(piece: str) -> str:
     return f"{hashlib.sha256(piece.encode()).hexdigest()[:2]}.json"
 
@@ -136,11 +129,12 @@ def _espeak(voice: str) -> Any:
     """Returns phonemizer's backend for the voice."""
     try:
         backend = importlib.import_module("phonemizer.backend").EspeakBackend
-        logger = importlib.import_module("logging").getLogger(__name__)
     except ImportError as error:
         raise InputError(
             "phonemes need phonemizer, which is not installed: pip install 'audiodiff[tts]'"
         ) from error
+    logger = logging.getLogger(__name__)
+    logger.setLevel(logging.ERROR)  # that espeak-ng joins some words is no news
     try:
         # Flags such as (en) around words of another language are no phonemes.
         return backend(voice, with_stress=True, language_switch="remove-flags", logger=logger)
