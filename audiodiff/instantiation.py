@@ -22,6 +22,7 @@ _BUILDABLE = tuple(
         "audio.wavelet",
         "networks",
         "conditioning",
+        "data.augmentation",
     )
 )
 _BUILDABLE += ("audiodiff.model.AudioDiffusion", "audiodiff.training.teacher.Teacher", "torch.nn.")

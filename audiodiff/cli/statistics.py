@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from audiodiff.cli.failure import fail
-from audiodiff.cli.train import recipe_of, run_hydra
+from audiodiff.cli.train import data_location, recipe_of, run_hydra
 from audiodiff.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def _statistics(config: DictConfig) -> None:
     recipe = recipe_of(config)
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        train_set = open_split(recipe, Path(config.data_dir), "train")
+        train_set = open_split(recipe, data_location(config), "train")
         training_statistics(recipe, build(recipe), train_set, folder, Console())
     except InputError as error:
         fail(str(error))  # here, for Hydra would say more than one line

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 HYDRA_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 _CONFIG = "train"
+_FLAGS = ("-m", "--multirun", "--resolve", "--help", "-h")
 _NAMING = "hydra.job.config.override_dirname.exclude_keys"
 
 
@@ -35,7 +36,10 @@ def run_hydra(command: str, arguments: list[str], job: Any) -> None:
     overrides = [argument for argument in arguments if not argument.startswith("-")]
     if overrides == arguments:
         check_overrides(overrides)
-    sys.argv = [f"audiodiff {command}", *arguments, *sweep_naming(arguments)]
+    # Hydra's parser stops at a flag that stands among the overrides.
+    flags = [argument for argument in arguments if argument in _FLAGS]
+    others = [argument for argument in arguments if argument not in _FLAGS]
+    sys.argv = [f"audiodiff {command}", *flags, *others, *sweep_naming(arguments)]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # what is left is a bug: show where
     decorate = hydra.main(version_base="1.3", config_path=str(recipes_folder()), config_name=_CONFIG)
     try:
@@ -98,6 +102,11 @@ def recipe_of(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items() if key not in paths}
 
 
+def data_location(config: DictConfig) -> Path | str:
+    """Returns where the data is: a folder, or an address that pathlib would mistake for one."""
+    return str(config.data_dir) if "://" in config.data_dir else Path(config.data_dir)
+
+
 def _train(config: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
@@ -113,7 +122,7 @@ def _train(config: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     command = "audiodiff train " + " ".join(HydraConfig.get().overrides.task)
     try:
-        model = run_training(recipe_of(config), Path(config.data_dir), folder, command, console)
+        model = run_training(recipe_of(config), data_location(config), folder, command, console)
     except PreemptedError as error:
         print(f"audiodiff: {error}", file=sys.stderr)
         sys.exit(TRY_AGAIN)

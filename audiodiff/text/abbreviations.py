@@ -93,9 +93,11 @@ def _any(words: Mapping[str, str]) -> str:
     return "|".join(sorted(words, key=len, reverse=True))
 
 
-_STREET = re.compile(rf"(?<=[a-z]) (?P<word>{_any(_STREETS)})(?P<stop>\.)(?! [A-Z])")
+_STREET = re.compile(
+    rf"(?P<name>\b[A-Z][a-z]+|[0-9](?:st|nd|rd|th)) (?P<word>{_any(_STREETS)})(?P<stop>\.)(?! [A-Z])"
+)
 _TITLE = re.compile(rf"\b(?P<word>{_any(TITLES)})\. ?(?=[A-Z])")
-_ALWAYS = re.compile(r"\b(?P<word>Mr|Mrs|Ms|Messrs)\.(?P<stop>)")
+_ALONE = re.compile(r"\b(?P<word>Mr|Mrs|Ms|Messrs|Drs?|St)\.")
 _ENDING = re.compile(rf"\b(?P<word>{_any(ENDINGS)})(?P<stop>\.)")
 _MONTH = re.compile(rf"\b(?P<word>{_any(MONTHS)})\.(?=,? ?[0-9])|(?<=[0-9] )(?P<after>{_any(MONTHS)})\.")
 _NUMBERED = re.compile(rf"\b(?P<word>{_any(NUMBERED)})\. ?(?=[0-9])", re.IGNORECASE)
@@ -107,9 +109,9 @@ _CLOSING = re.compile(r"[\"')\]”’]*$")
 
 def expand_words(text: str) -> str:
     """Returns the text with abbreviated words in full, where digits are still digits."""
-    text = _STREET.sub(lambda m: f" {_STREETS[m['word']]}{_stop(m)}", text)
+    text = _STREET.sub(lambda m: f"{m['name']} {_STREETS[m['word']]}{_stop(m)}", text)
     text = _TITLE.sub(lambda m: f"{TITLES[m['word']]} ", text)
-    text = _ALWAYS.sub(lambda m: TITLES[m["word"]], text)
+    text = _ALONE.sub(lambda m: f"{'Street' if m['word'] == 'St' else TITLES[m['word']]}{_stop(m)}", text)
     text = _MONTH.sub(lambda m: MONTHS[m["word"] or m["after"]], text)
     text = _NUMBERED.sub(_numbered, text)
     text = _LATINS.sub(lambda m: _LATIN[m["word"]], text)

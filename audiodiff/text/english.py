@@ -96,7 +96,7 @@ def _time(match: re.Match[str]) -> str:
     words = cardinal(int(hours))
     if minutes != "00" or seconds:
         words += f" {'oh ' if minutes[0] == '0' else ''}{cardinal(int(minutes))}"
-    elif not match["half"]:
+    elif match["half"] is None:
         words += " o'clock" if 1 <= int(hours) <= 12 else " hundred"
     if seconds:
         words += f" and {cardinal(int(seconds))} seconds"

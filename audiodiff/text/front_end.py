@@ -19,7 +19,7 @@ from audiodiff.errors import InputError
 from audiodiff.text.characters import Changes, counted, fit, tidy
 from audiodiff.text.languages import language_of
 from audiodiff.text.normalization import normalize
-from audiodiff.text.phonemes import Phonemizer
+from audiodiff.text.phonemes import phonemizer
 from audiodiff.text.symbols import IPA, IPA_PUNCTUATION, PAD, graphemes
 
 KINDS = ("graphemes", "phonemes")
@@ -131,8 +131,7 @@ class TextFrontEnd:
         spelt = [self._spell(text) for text in texts]
         if self.kind == "graphemes":
             return [self._finish(text, text, changes) for text, changes in spelt]
-        phonemizer = Phonemizer(self.language, cache)
-        spoken = phonemizer.many([text for text, _ in spelt], show_progress)
+        spoken = phonemizer(self.language, cache).many([text for text, _ in spelt], show_progress)
         return [
             self._finish(text, said, changes) for (text, changes), said in zip(spelt, spoken, strict=True)
         ]

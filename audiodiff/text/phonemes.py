@@ -17,6 +17,7 @@ import os
 import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from audiodiff.text.languages import language_of
 
 _WORDS = re.compile(r"[^\W_]+(?:[ '’-][^\W_]+)*")
 _BATCH = 4096
+_REMEMBERED = 500_000
 
 
 def default_cache() -> Path:
@@ -78,7 +80,11 @@ class Phonemizer:
             batches = [new[i : i + _BATCH] for i in range(0, len(new), _BATCH)]
             for batch in track(batches, "phonemes", len(batches), show_progress):
                 self._keep(dict(zip(batch, self._phonemize(batch), strict=True)))
-            return [_WORDS.sub(lambda match: self._known[match[0]], text) for text in texts]
+            spoken = [_WORDS.sub(lambda match: self._known[match[0]], text) for text in texts]
+            if len(self._known) > _REMEMBERED:  # a server runs for months
+                self._known.clear()
+                self._read.clear()
+            return spoken
 
     def _phonemize(self, pieces: list[str]) -> list[str]:
         spoken: list[str] = self._backend.phonemize(pieces, strip=True)
@@ -107,6 +113,16 @@ class Phonemizer:
             content = _stored(self._folder / name) | added
             contents[self._folder / name] = json.dumps(content, ensure_ascii=False, indent=0).encode()
         write_whole(contents)
+
+
+@lru_cache(maxsize=32)
+def phonemizer(language: str, cache: Path | None = None) -> Phonemizer:
+    """Returns the process's one Phonemizer of a language and a folder: to start espeak-ng takes longer than to use it.
+
+    Raises:
+        InputError: as Phonemizer.
+    """
+    return Phonemizer(language, cache)
 
 
 def _file(piece: str) -> str:

@@ -152,6 +152,27 @@ def whole(state: Any) -> Any:
     return state.full_tensor() if isinstance(state, DTensor) else state
 
 
+def check_agreement(module: nn.Module) -> None:
+    """Compares the sum of every tensor of a module over all processes, before it is saved for all of them.
+
+    Raises:
+        RuntimeError: processes hold other weights than one another, so that what they train is not one model.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return
+    sums = torch.stack([tensor.detach().double().sum() for tensor in module.state_dict().values()])
+    lowest, highest = sums.clone(), sums.clone()
+    dist.all_reduce(lowest, dist.ReduceOp.MIN)
+    dist.all_reduce(highest, dist.ReduceOp.MAX)
+    # Weights that are not finite agree too: min and max of them are not numbers, and equal to nothing.
+    differ = (lowest != highest) & lowest.isfinite() & highest.isfinite()
+    if bool(differ.any()):
+        names = [name for name, wrong in zip(module.state_dict(), differ.tolist(), strict=True) if wrong]
+        raise RuntimeError(
+            f"processes hold different weights in {len(names)} tensors, first {names[0]}; nothing is saved"
+        )
+
+
 def like(reference: Tensor, tensor: Tensor) -> Tensor:
     """Returns a whole tensor sharded as the reference is, or as it is where that is not sharded."""
     if not isinstance(reference, DTensor) or tensor.dim() == 0:

@@ -13,6 +13,7 @@ from typing import Any
 from accelerate.utils import gather_object
 from rich.console import Console
 
+from audiodiff.data.problems import refuse_unreadable
 from audiodiff.errors import InputError
 from audiodiff.training.engine import lost_process
 from audiodiff.training.guards import GUARDS, SPIKES, record
@@ -29,12 +30,12 @@ from audiodiff.training.updates import Observed, one_update, training_batches
 from audiodiff.training.watching import Watch
 
 
-def train(recipe: dict[str, Any], data_dir: Path, folder: Path, command: str, console: Console) -> Path:
+def train(recipe: dict[str, Any], data_dir: Path | str, folder: Path, command: str, console: Console) -> Path:
     """Trains until recipe["training"]["updates"] and returns the folder of the finished model.
 
     Args:
         recipe: the resolved recipe (see recipes/train.yaml), without paths.
-        data_dir: a prepared corpus.
+        data_dir: a prepared corpus, or the folder or address of its shards.
         folder: where checkpoints, log and model go; a run found there is resumed.
         command: what the user typed, for the record.
         console: where progress is shown.
@@ -106,6 +107,7 @@ def judge(run: Run, observed: Observed, console: Console) -> None:
     else:
         spike = run.guard.accept(observed.loss)
     run.guard.unread(list(observed.problems))
+    refuse_unreadable(run.guard.unreadable, observed.update * run.batching.clips, run.guard.problems)
     ids = gather_object(list(observed.ids)) if spike and run.batching.ranks > 1 else observed.ids
     if not run.main:
         return

@@ -29,7 +29,9 @@ def save_checkpoint(run: Run) -> None:
 
     Raises:
         InputError: on all processes, if the disk is full or cannot be written; earlier checkpoints stay.
+        RuntimeError: the processes hold different weights.
     """
+    engine.check_agreement(run.average)
     shared = engine.whole({"raw": run.model.state_dict(), "optimizer": run.optimizer.state_dict()})
     failure: InputError | None = None
     if run.main:

@@ -19,9 +19,10 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from audiodiff.data.collate import collate
-from audiodiff.data.manifests import load_cuts
+from audiodiff.data.labels import check_labels
 from audiodiff.data.order import Share, fixed_requests
 from audiodiff.data.segments import SegmentDataset
+from audiodiff.data.shards import open_clips
 from audiodiff.diffusion.times import TimeDensity
 from audiodiff.model import AudioDiffusion, build, instantiate
 from audiodiff.training import checkpoint, statistics
@@ -111,7 +112,9 @@ class Run:
         return self.update % self.settings[every] == 0 or self.update == self.settings["updates"]
 
 
-def open_run(recipe: dict[str, Any], data_dir: Path, folder: Path, command: str, console: Console) -> Run:
+def open_run(
+    recipe: dict[str, Any], data_dir: Path | str, folder: Path, command: str, console: Console
+) -> Run:
     """Builds model, data, optimizer and averages of a run that has not started.
 
     Raises:
@@ -121,7 +124,8 @@ def open_run(recipe: dict[str, Any], data_dir: Path, folder: Path, command: str,
     accelerator = open_accelerator(settings)
     guard = Guard(settings["patience"], settings["spike_deviations"])
     parts = batching(settings, recipe["data"]["segment_seconds"], accelerator.num_processes)
-    train_set, dev_set = (open_split(recipe, data_dir, split) for split in ("train", "dev"))
+    with accelerator.main_process_first():  # which indexes the manifests that the others open
+        train_set, dev_set = (open_split(recipe, data_dir, split) for split in ("train", "dev"))
     if accelerator.is_main_process:
         clean_up(folder)
         console.print(parts.describe(recipe["data"]["segment_seconds"]), soft_wrap=True)
@@ -140,6 +144,7 @@ def open_run(recipe: dict[str, Any], data_dir: Path, folder: Path, command: str,
         model.denoiser.network.compile()  # type: ignore[attr-defined]
     longest = min(segment_length(recipe), int(max(train_set.lengths.max(), dev_set.lengths.max())))
     facts = run_facts(recipe, command, train_set.clips.summary.seconds / 3600, accelerator) | started
+    facts["processes"] = accelerator.num_processes
     facts["median_seconds"] = round(float(np.median(train_set.lengths)) / recipe["data"]["sample_rate"], 3)
     sharing = shared(step, accelerator, settings["sharding"])
     return Run(
@@ -186,16 +191,26 @@ def start_model(
     return model, started
 
 
-def open_split(recipe: dict[str, Any], data_dir: Path, split: str) -> SegmentDataset:
-    """Returns the clips of one split of a prepared corpus."""
-    data = recipe["data"]
+def open_split(recipe: dict[str, Any], data_dir: Path | str, split: str) -> SegmentDataset:
+    """Returns the clips of one split of a prepared corpus or of its shards; those of "train" are augmented.
+
+    Raises:
+        InputError: nothing there, or other labels, rate or channels than the recipe's.
+    """
+    data, settings = recipe["data"], recipe["training"]
+    training = split == "train"
+    clips = open_clips(data_dir, split)
+    if training:
+        check_labels(clips.summary, data["labels"])
+    augmented = training and recipe["augmentation"] is not None
     return SegmentDataset(
-        load_cuts(data_dir / f"{split}.jsonl.gz"),
+        clips,
         data["sample_rate"],
         data["channels"],
         tuple(data["labels"]),
-        recipe["training"]["cache_megabytes"],
-        seed=recipe["training"]["seed"],
+        settings["cache_megabytes"],
+        instantiate(recipe["augmentation"]) if augmented else None,
+        settings["seed"],
     )
 
 

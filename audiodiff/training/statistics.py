@@ -2,7 +2,8 @@
 
 The representation is divided by its standard deviation per feature, so that x has unit variance. A log-mel,
 heard or diffused, also loses its mean, band by band. A prior that follows the mel's energy is told the energy of
-the quietest frame; one that follows its spectrum, the ratio of each bin to it. All are buffers and are saved with the weights.
+the quietest frame; one that follows its spectrum, the ratio of each bin to it. All are buffers and are saved
+with the weights.
 """
 
 from __future__ import annotations

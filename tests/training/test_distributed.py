@@ -164,3 +164,23 @@ def test_a_signal_to_one_process_stops_both_at_the_same_update(mini_corpus: Path
     lines = {line for line in said.splitlines() if line.startswith("audiodiff: preempted at update")}
     assert len(lines) == 1
     assert f"at update {state_of(run)['update']}," in lines.pop()
+
+
+def test_processes_with_different_weights_are_found_out(tmp_path: Path) -> None:
+    script = tmp_path / "differ.py"
+    script.write_text(
+        "import torch, torch.distributed as dist\n"
+        "from audiodiff.training.engine import check_agreement\n"
+        "dist.init_process_group('gloo')\n"
+        "torch.manual_seed(0)\n"
+        "module = torch.nn.Linear(3, 2)\n"
+        "check_agreement(module)\n"
+        "print('agree', flush=True)\n"
+        "if dist.get_rank():\n"
+        "    module.bias.data[1] += 1e-6\n"
+        "check_agreement(module)\n"
+    )
+    result = subprocess.run([*LAUNCH, str(script)], capture_output=True, text=True)
+    assert result.returncode != 0
+    assert result.stdout.count("agree") == 2
+    assert "different weights in 1 tensors, first bias" in result.stderr
