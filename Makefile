@@ -20,7 +20,7 @@ demo: setup
 	@AUDIODIFF='$(CURDIR)/$(VENV)/bin/audiodiff' bash egs/mini/sounds/run.sh --data demo/data --exp demo $(ARGS)
 
 test: setup
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest -n auto --maxprocesses 8 $(ARGS)
 
 lint: setup
 	$(VENV)/bin/python -m ruff check .

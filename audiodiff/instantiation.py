@@ -22,7 +22,6 @@ _BUILDABLE = tuple(
         "audio.wavelet",
         "networks",
         "conditioning",
-        "data.augmentation",
     )
 )
 _BUILDABLE += ("audiodiff.model.AudioDiffusion", "audiodiff.training.teacher.Teacher", "torch.nn.")
@@ -30,8 +29,12 @@ _BUILDABLE += ("audiodiff.model.AudioDiffusion", "audiodiff.training.teacher.Tea
 _BUILDABLE += ("audiodiff.text.front_end.TextFrontEnd",)
 
 
-def instantiate(node: Any) -> Any:
+def instantiate(node: Any, besides: tuple[str, ...] = ()) -> Any:
     """Returns the object that a resolved recipe node describes.
+
+    Args:
+        node: of a recipe.
+        besides: prefixes of names that may be built in this place besides the parts of models.
 
     Raises:
         InputError: a `_target_` outside the parts that may be built, an interpolation (which could make such
@@ -41,7 +44,7 @@ def instantiate(node: Any) -> Any:
     from hydra.utils import instantiate as hydra_instantiate
     from omegaconf.errors import OmegaConfBaseException
 
-    _check_targets(node)
+    _check_targets(node, _BUILDABLE + besides)
     try:
         return hydra_instantiate(node, _convert_="all")
     except (HydraException, OmegaConfBaseException) as error:
@@ -50,27 +53,27 @@ def instantiate(node: Any) -> Any:
         raise InputError("recipe: " + " ".join(str(error).split())) from error
 
 
-def _check_targets(node: Any) -> None:
+def _check_targets(node: Any, allowed: tuple[str, ...]) -> None:
     if isinstance(node, Mapping):
         for key, value in node.items():
             if key == "_target_":
-                _check_target(value)
+                _check_target(value, allowed)
             else:
-                _check_targets(value)
+                _check_targets(value, allowed)
     elif isinstance(node, str):
         if "${" in node:
             raise InputError(f"recipe: {node!r} is an interpolation; a saved recipe holds plain values")
     elif isinstance(node, Sequence):
         for value in node:
-            _check_targets(value)
+            _check_targets(value, allowed)
 
 
-def _check_target(target: Any) -> None:
+def _check_target(target: Any, allowed: tuple[str, ...]) -> None:
     """Refuses a target that is not a class or function defined in an allowed package."""
     refused = InputError(
-        f"recipe: _target_ {target!r} is refused; a model may be built only from {_BUILDABLE}"
+        f"recipe: _target_ {target!r} is refused; a model may be built only from {allowed}"
     )
-    if not isinstance(target, str) or not target.startswith(_BUILDABLE):
+    if not isinstance(target, str) or not target.startswith(allowed):
         raise refused
     module, _, name = target.rpartition(".")
     try:
@@ -81,5 +84,5 @@ def _check_target(target: Any) -> None:
         ) from error
     # A name that a module merely imported (os, Path) is not one of its parts.
     home = f"{getattr(part, '__module__', None)}.{getattr(part, '__qualname__', None)}"
-    if not callable(part) or not home.startswith(_BUILDABLE):
+    if not callable(part) or not home.startswith(allowed):
         raise refused

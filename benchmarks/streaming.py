@@ -33,7 +33,7 @@ from audiodiff.recipes_folder import recipes_folder
 from audiodiff.synthesis.vocoder import Vocoder
 
 STEPS = (1, 2, 4, 6)
-CHUNKS = {False: (46, 182), True: (8, 32, 182)}  # mel frames at a time, by whether the network is causal
+CHUNKS = {False: (91, 182), True: (8, 32, 182)}  # mel frames at a time, by whether the network is causal
 
 
 @dataclass(frozen=True)

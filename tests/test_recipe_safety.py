@@ -139,3 +139,10 @@ def test_parts_of_a_model_and_torch_layers_are_built() -> None:
     )
     for recipe in RECIPES.values():
         assert isinstance(build(recipe), AudioDiffusion)
+
+
+def test_a_model_may_not_build_augmentations_which_read_files() -> None:
+    node = {"_target_": "audiodiff.data.augmentation.Polarity"}
+    with pytest.raises(InputError, match="is refused"):
+        instantiate(node)
+    assert instantiate(node, ("audiodiff.data.augmentation.",)) is not None

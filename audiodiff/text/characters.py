@@ -100,7 +100,10 @@ def tidy(text: str) -> tuple[str, Changes]:
             pieces.append(digits)
         else:
             pieces.append(character)
-    return " ".join("".join(pieces).split()), Changes(dict(replaced), dict(dropped))
+    plain = " ".join("".join(pieces).split())
+    if not plain:
+        raise InputError(f"text: nothing of it can be seen: {counted(dropped)}; expected letters or digits")
+    return plain, Changes(dict(replaced), dict(dropped))
 
 
 def check(text: object) -> None:
@@ -158,8 +161,9 @@ def named(character: str) -> str:
     """Returns the character with its Unicode name: "'é' (LATIN SMALL LETTER E WITH ACUTE)"."""
     code = f"U+{ord(character):04X}"
     name = unicodedata.name(character, "")
-    shown = repr(character) if character.isprintable() else code
-    return f"{shown} ({name})" if name else shown
+    if character.isprintable():
+        return f"{character!r} ({name or code})"
+    return f"{code} ({name})" if name else code
 
 
 def _ascii_digits(character: str, kind: str) -> str | None:

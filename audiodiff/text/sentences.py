@@ -25,8 +25,15 @@ _NEVER_LAST = {word.lower() for word in (*TITLES, *NUMBERED)} | {
     "vs",
 }
 _SELDOM_LAST = {word.lower() for word in (*ENDINGS, *MONTHS)}
+# After "U.S." a capital is more often a name's than a sentence's, but for these.
+_STARTERS = {
+    "A", "After", "An", "And", "As", "At", "But", "By", "For", "From", "He", "Her", "His", "How", "I", "If", "In", "It",
+    "Its", "My", "No", "Now", "On", "Our", "She", "So", "That", "The", "Then", "There", "These", "They", "This",
+    "Those", "To", "We", "What", "When", "Where", "Who", "Why", "With", "Yes", "You",
+}  # fmt: skip
+_LETTERS = re.compile(r"(?:[A-Z]\.)+[A-Z]")
 _WORD_BEFORE = re.compile(r"([^\s\"'“”‘’(\[]+)$")
-_NEXT = re.compile(r"\s*[\"'“”‘’«(\[]*(\S?)")
+_NEXT = re.compile(r"\s*[\"'“”‘’«(\[]*(\w*)(\S?)")
 _CLAUSES = (
     re.compile(r"[;:—–][\"'”’»)\]]*\s|[.!?…]+[\"'”’»)\]]*\s"),
     re.compile(r"[,][\"'”’»)\]]*\s"),
@@ -70,7 +77,8 @@ def _ends(text: str) -> list[int]:
 
 def _is_end(text: str, match: re.Match[str]) -> bool:
     following = _NEXT.match(text, match.end())
-    first = following[1] if following else ""
+    start = following[1] or following[2] if following else ""
+    first = start[:1]
     if first.islower():
         return False
     if match["mark"] != ".":
@@ -79,6 +87,8 @@ def _is_end(text: str, match: re.Match[str]) -> bool:
     word = before[1] if before else ""
     if len(word) == 1 and word.isupper() and word != "I":
         return False
+    if _LETTERS.fullmatch(word) and first.isupper():
+        return start in _STARTERS
     if word.lower() in _NEVER_LAST:
         # "No. 5" is a number, "He said no. Then" an end.
         return word.lower() in ("no", "nos", "art", "p", "ed", "sec") and not first.isdigit()

@@ -15,8 +15,8 @@ _IPA_VOWELS = "aeiouyæøœɐɑɒɔəɘɚɛɜɝɞɤɨɪɯɵɶʉʊʌʏᵻᵿɷɩ�
 _IPA_CONSONANTS = "bcdfghjklmnpqrstvwxzçðħŋβθχɓɕɖɗɟɠɡɢɣɥɦɧɫɬɭɮɰɱɲɳɴɸɹɺɻɽɾʀʁʂʃʄʈʋʍʎʐʑʒʔʕʙʛʝʟʡʢʘǀǁǂǃˤˠ"
 _IPA_MARKS = "ˈˌːˑʰʱʲʷʼ˞ˀˁ"
 # In this order: syllabic, nasal, syllabic above, short, centred, voiceless, unreleased, tied, raised, dental,
-# not syllabic.
-_IPA_COMBINING = "\u0329\u0303\u030d\u0306\u0308\u0325\u031a\u0361\u031d\u032a\u032f"
+# not syllabic, voiceless above.
+_IPA_COMBINING = "\u0329\u0303\u030d\u0306\u0308\u0325\u031a\u0361\u031d\u032a\u032f\u030a"
 IPA = (
     PAD
     + IPA_PUNCTUATION

@@ -145,6 +145,8 @@ def open_run(
     longest = min(segment_length(recipe), int(max(train_set.lengths.max(), dev_set.lengths.max())))
     facts = run_facts(recipe, command, train_set.clips.summary.seconds / 3600, accelerator) | started
     facts["processes"] = accelerator.num_processes
+    if recipe["augmentation"] is not None:
+        facts["augmentation"] = recipe["augmentation"]
     facts["median_seconds"] = round(float(np.median(train_set.lengths)) / recipe["data"]["sample_rate"], 3)
     sharing = shared(step, accelerator, settings["sharding"])
     return Run(
@@ -209,7 +211,7 @@ def open_split(recipe: dict[str, Any], data_dir: Path | str, split: str) -> Segm
         data["channels"],
         tuple(data["labels"]),
         settings["cache_megabytes"],
-        instantiate(recipe["augmentation"]) if augmented else None,
+        instantiate(recipe["augmentation"], ("audiodiff.data.augmentation.",)) if augmented else None,
         settings["seed"],
     )
 
@@ -247,5 +249,6 @@ def texts(run: Run) -> dict[str, Any]:
     """Returns what is written beside the weights."""
     counts = run.guard.facts() | {"rollbacks": run.rollbacks}
     facts = run.facts | counts | {"updates": run.update, "train_seconds": round(run.seconds, 1)}
-    recipe = run.recipe | {"init": None}  # a path of this machine; the facts name the model
+    # Their paths are of this machine; the facts name them.
+    recipe = run.recipe | {"init": None, "augmentation": None}
     return {"recipe": recipe, "facts": facts, "card": model_card(recipe, facts, run.model.labels)}

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import string
 import subprocess
 import sys
 import unicodedata
+import warnings
+from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -84,10 +88,15 @@ def test_tokens_warn_of_what_they_leave_out() -> None:
         assert ENGLISH.tokens("a 😀😀 b") == ENGLISH.tokens("a b")
 
 
-@pytest.mark.parametrize("text", ["😀", "...?!", "Привет", "日本語", "\u202e\u200b", "\u0301", "—"])
+@pytest.mark.parametrize("text", ["😀", "...?!", "Привет", "日本語", "\u0301", "—"])
 def test_a_text_of_which_nothing_can_be_said_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="can say nothing"):
         ENGLISH.read(text)
+
+
+def test_a_text_that_cannot_be_seen_is_refused() -> None:
+    with pytest.raises(InputError, match=r"can be seen: 1 x U\+200B \(ZERO WIDTH SPACE\), 1 x U\+202E"):
+        ENGLISH.read("\u202e \u200b")
 
 
 def test_ten_thousand_characters_are_read() -> None:
@@ -106,7 +115,7 @@ def test_tidy_composes_and_counts_what_cannot_be_seen() -> None:
 def test_each_language_has_its_letters_in_its_table(language: str) -> None:
     front_end = TextFrontEnd(language)
     letters = LANGUAGES[language].letters
-    assert front_end.read(letters.upper()).symbols == letters
+    assert front_end.read(letters).symbols == letters
     assert len(set(IPA)) == len(IPA)
 
 
@@ -122,7 +131,7 @@ def test_a_recipe_node_builds_the_same_front_end() -> None:
     ["phonemes.Phonemizer", "phonemes.phonemizer", "front_end.phonemizer", "front_end.TextFrontEnd.read"],
 )
 def test_a_recipe_builds_nothing_of_text_that_writes(target: str) -> None:
-    with pytest.raises(InputError, match="is refused|does not exist"):
+    with pytest.raises(InputError, match=r"is refused|does not exist"):
         instantiate({"_target_": f"audiodiff.text.{target}"})
 
 
@@ -154,3 +163,15 @@ def test_graphemes_need_no_package_beyond_the_core() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.strip() == "[]", result.stderr
+
+
+def test_the_page_on_text_says_what_happens(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "text.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python run\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        exec(compile(code, "text.md", "exec"), {})
+    assert "GRINNING FACE" in capsys.readouterr().out
+    (recipe,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert instantiate(yaml.safe_load(recipe)["text"]) == TextFrontEnd(blank=True)
+    assert all(f"`{language}`" in page for language in LANGUAGES)

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from audiodiff.cli.app import app
 from audiodiff.errors import InputError
+from audiodiff.training.checkpoint import newest
 from audiodiff.training.heartbeat import (
     RUNNING,
     alive,
@@ -69,7 +70,7 @@ def endless(mini_corpus: Path, tmp_path: Path) -> tuple[Path, subprocess.Popen]:
     ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(
-        lambda: (read_status(tmp_path) or {}).get("update", 0) > 0 and (tmp_path / "checkpoints").is_dir(),
+        lambda: (read_status(tmp_path) or {}).get("update", 0) > 0 and newest(tmp_path) is not None,
         process,
     )
     yield tmp_path, process
