@@ -70,9 +70,7 @@ def _check_targets(node: Any, allowed: tuple[str, ...]) -> None:
 
 def _check_target(target: Any, allowed: tuple[str, ...]) -> None:
     """Refuses a target that is not a class or function defined in an allowed package."""
-    refused = InputError(
-        f"recipe: _target_ {target!r} is refused; a model may be built only from {allowed}"
-    )
+    refused = InputError(f"recipe: _target_ {target!r} is refused; a model may be built only from {allowed}")
     if not isinstance(target, str) or not target.startswith(allowed):
         raise refused
     module, _, name = target.rpartition(".")

@@ -46,13 +46,13 @@ def serve(
     from audiodiff.synthesis.vocoder import Vocoder
 
     trained = load(model, device)
-    vocoder = Vocoder(
-        trained, choose_sampler(trained.recipe, SamplerChoice(sampler, steps, grid, eta)), mel_iterations
-    )
+    chosen = choose_sampler(trained.recipe, SamplerChoice(sampler, steps, grid, eta))
+    # Told, for a mel of as many frames as bands comes some day.
+    vocoder = Vocoder(trained, chosen, mel_iterations, layout="bands_first")
     limits = Limits(queue=queue, batch=batch, timeout_seconds=timeout, body_bytes=round(body_megabytes * 1e6))
     with listening(host, port) as open_socket:
-        address, chosen = open_socket.getsockname()[:2]
-        typer.echo(f"http://{address}:{chosen}/v1/vocode")
+        address, number = open_socket.getsockname()[:2]
+        typer.echo(f"http://{address}:{number}/v1/vocode")
         config = uvicorn.Config(
             create_app(vocoder, limits),
             log_level="warning",

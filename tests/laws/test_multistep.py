@@ -140,7 +140,9 @@ def test_a_multistep_method_on_one_step_is_refused(name: str) -> None:
         Sampler(SAMPLERS[name].step, UniformGrid(1))(gaussian(SCHEDULE), SCHEDULE, draw(1, 1, 2), no_noise)
 
 
-@pytest.mark.parametrize("step", [NoiseMultistep(multistep.lms), PLMS(), Heun(), DPM2()], ids=lambda step: type(step).__name__)
+@pytest.mark.parametrize(
+    "step", [NoiseMultistep(multistep.lms), PLMS(), Heun(), DPM2()], ids=lambda step: type(step).__name__
+)
 def test_following_the_noise_from_where_no_signal_is_left_is_refused(step: Step) -> None:
     schedule = Cosine()
     with pytest.raises(InputError, match="leaves no signal at t = 1"):
