@@ -2,6 +2,7 @@
 
 model = audiodiff.load(folder)                      # a trained model
 vocoder = audiodiff.Vocoder.load(folder)            # mel -> waveform, for pipelines
+tts = audiodiff.TextToSpeech.load(folder)           # text -> speech
 waveforms = model.synthesize(batch, sampler, seed)  # waveforms from noise
 """
 
@@ -16,6 +17,7 @@ _HOMES = {
     "AudioDiffusion": "model",
     "load": "model",
     "Vocoder": "synthesis.vocoder",
+    "TextToSpeech": "synthesis.text_to_speech",
     "GriffinLim": "audio.griffin_lim",
     "LogMel": "audio.mel",
     "Sampler": "diffusion.samplers",

@@ -26,6 +26,7 @@ from audiodiff.conditioning.label import Labels
 from audiodiff.conditioning.mel import Mel
 from audiodiff.conditioning.text_conditioner import Text
 from audiodiff.diffusion.constraints import Constraint
+from audiodiff.diffusion.data_space import in_data_space, whitened
 from audiodiff.diffusion.denoiser import Denoise, Denoiser
 from audiodiff.diffusion.guidance import Guidance, guided
 from audiodiff.diffusion.noise import KeyedNoise
@@ -196,8 +197,34 @@ class AudioDiffusion(nn.Module):
             InputError: unknown label, mel that breaks the contract, unreadable text, length below one sample.
             FloatingPointError: the model gave a number that is not finite.
         """
-        if items is None:
-            items = range(batch.size) if isinstance(seed, int) else [0] * batch.size
+        items = _items(batch, seed, items)
+        x, lengths = self.sample(batch, sampler, seed, items, steering, constraint, on_step)
+        with torch.inference_mode():
+            waveforms = [
+                self.representation.decode(x[i : i + 1, :, : self.representation.shape(length)[1]], length)[0]
+                for i, length in enumerate(lengths)
+            ]
+        for i, waveform in enumerate(waveforms):
+            if not bool(waveform.isfinite().all()):
+                raise FloatingPointError(f"item {items[i]}: the model gave samples that are not finite")
+        # Copies made outside inference mode are tensors that the caller may change in place.
+        return [waveform.clone() for waveform in waveforms]
+
+    def sample(
+        self,
+        batch: Batch,
+        sampler: Sampler,
+        seed: int | Sequence[int],
+        items: Sequence[int] | None = None,
+        steering: Steering = UNSTEERED,
+        constraint: Constraint | None = None,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> tuple[Tensor, list[int]]:
+        """Returns what `synthesize` decodes: x [B, D, F], and the samples that each item's frames stand for.
+
+        Args and errors are those of `synthesize`.
+        """
+        items = _items(batch, seed, items)
         noise = KeyedNoise(seed, items)
         schedule = self.denoiser.schedule
         with torch.inference_mode():
@@ -216,16 +243,7 @@ class AudioDiffusion(nn.Module):
             except NotFiniteError as error:
                 named = ", ".join(str(items[place]) for place in error.places)
                 raise FloatingPointError(f"item {named}: {error}") from error
-            x = color(x, condition)
-            waveforms = [
-                self.representation.decode(x[i : i + 1, :, : self.representation.shape(length)[1]], length)[0]
-                for i, length in enumerate(lengths)
-            ]
-        for i, waveform in enumerate(waveforms):
-            if not bool(waveform.isfinite().all()):
-                raise FloatingPointError(f"item {items[i]}: the model gave samples that are not finite")
-        # Copies made outside inference mode are tensors that the caller may change in place.
-        return [waveform.clone() for waveform in waveforms]
+            return color(x, condition), lengths
 
     def save(
         self, folder: str | Path, recipe: Mapping[str, Any], facts: Mapping[str, Any], card: str
@@ -283,22 +301,6 @@ class AudioDiffusion(nn.Module):
         hop_length = self.representation.hop_length
         added = self.representation.shape(hop_length)[1] - 1
         return max((frames - added) * hop_length, 1)
-
-
-def whitened(constraint: Constraint, condition: Condition) -> Constraint:
-    """Returns a constraint on the sampled coordinates from one on the data's, where the condition tells a prior."""
-    if condition.prior_mean is None and condition.prior_std is None:
-        return constraint
-    return lambda z, s: whiten(constraint(color(z, condition), s), condition)
-
-
-def in_data_space(sampler: Sampler, condition: Condition) -> Sampler:
-    """Returns the sampler with its own constraint and projection acting on the data's coordinates."""
-    parts = {
-        name: None if part is None else whitened(part, condition)
-        for name, part in (("constraint", sampler.constraint), ("projection", sampler.projection))
-    }
-    return replace(sampler, constraint=parts["constraint"], projection=parts["projection"])
 
 
 def load(folder: str | Path, device: torch.device | str = "cpu") -> AudioDiffusion:
@@ -376,6 +378,13 @@ def build(recipe: Mapping[str, Any]) -> AudioDiffusion:
         raise InputError(f"recipe: model builds a {type(model).__name__}, expected an AudioDiffusion")
     model.recipe = dict(recipe)
     return model
+
+
+def _items(batch: Batch, seed: int | Sequence[int], items: Sequence[int] | None) -> Sequence[int]:
+    """Returns the item numbers of a batch's noise."""
+    if items is not None:
+        return items
+    return range(batch.size) if isinstance(seed, int) else [0] * batch.size
 
 
 def _check_mel(log_mel: LogMel, representation: Any, denoiser: Denoiser) -> None:

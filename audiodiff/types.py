@@ -29,6 +29,7 @@ class Batch:
         ids: one name per item, for messages and file names.
         tokens: [B, L] int64, numbers of the symbols of each item's text, any known one beyond its end; None without.
         token_counts: [B] int64, tokens of each item.
+        speeds: [B], how many times as fast as the model's own each text is spoken; None for 1.
         problems: one line for each item that stands in for a clip which could not be read.
     """
 
@@ -39,6 +40,7 @@ class Batch:
     ids: tuple[str, ...] = ()
     tokens: Tensor | None = None
     token_counts: Tensor | None = None
+    speeds: Tensor | None = None
     problems: tuple[str, ...] = ()
 
     @property

@@ -18,7 +18,6 @@ import math
 import multiprocessing
 import os
 import platform
-import resource
 import statistics
 import sys
 import time
@@ -176,8 +175,12 @@ def compare(calls: dict[str, Call], repeats: int, what: str) -> list[Timing]:
 
 
 def resident() -> float:
-    """Returns the largest resident memory of this process so far, in 10^6 bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    """Returns the most memory that this process had resident so far, in megabytes.
+
+    Not getrusage's: Linux lets a new process begin with its parent's number.
+    """
+    status = Path("/proc/self/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) * 1024 / 1e6
 
 
 def peak_megabytes(name: str, lmnt: Path | None, weights: Path | None, seconds: float, threads: int) -> float:
@@ -228,7 +231,8 @@ def frame_level(model: AudioDiffusion, seconds: float, repeats: int) -> dict[str
     calls: dict[str, Call] = {}
     for count in FRAME_STEPS:
         sampler = Sampler(DDIM(), UniformGrid(count))
-        for mended in sorted({0, int(model.recipe["mel_iterations"])}):
+        whole = int(model.recipe["mel_iterations"])
+        for mended in sorted({0, whole // 2, whole}):
             vocoder = Vocoder(model, sampler, mel_iterations=mended)
             mel = vocoder.log_mel(waveform)
             calls[f"{count} {mended}"] = lambda vocoder=vocoder, mel=mel: vocoder(mel)  # type: ignore[misc]

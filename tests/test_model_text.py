@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from audiodiff.diffusion.continuous import VPSDE
+from audiodiff.diffusion.data_space import in_data_space
 from audiodiff.diffusion.guidance import Guidance
 from audiodiff.diffusion.noise import KeyedNoise
 from audiodiff.diffusion.objectives import MeanSquaredError, min_snr
@@ -28,7 +29,7 @@ from audiodiff.diffusion.samplers import DDIM, GradTTSEuler, Sampler
 from audiodiff.diffusion.times import UniformGrid
 from audiodiff.errors import InputError
 from audiodiff.interop import gradtts
-from audiodiff.model import UNSTEERED, AudioDiffusion, Steering, build, in_data_space, instantiate, load
+from audiodiff.model import UNSTEERED, AudioDiffusion, Steering, build, instantiate, load
 from audiodiff.training.updates import TrainingStep
 from audiodiff.types import Batch, Condition
 from tests.tiny_models import RECIPES, random_model

@@ -62,10 +62,14 @@ class MelRepresentation(nn.Module):
 
     def decode(self, x: Tensor, length: int) -> Tensor:
         """Returns an estimate of the waveform [B, 1, length] of x [B, n_mels, F]; NaN where x is not finite."""
-        mel = self._possible(x.float() * self.std[:, None] + self.mean[:, None])
+        mel = self.mel(x)
         finite = x.isfinite().flatten(1).all(1)[:, None]
         waveforms = [self.griffin_lim.item(item, length) for item in mel.nan_to_num()]
         return torch.where(finite, torch.stack(waveforms), torch.nan)[:, None]
+
+    def mel(self, x: Tensor) -> Tensor:
+        """Returns the log-mel [B, n_mels, F] that x stands for, between silence and full scale."""
+        return self._possible(x.float() * self.std[:, None] + self.mean[:, None])
 
     def shape(self, length: int) -> tuple[int, int]:
         """Returns (n_mels, frames); audio shorter than a hop has one frame."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
@@ -93,12 +93,24 @@ def _message(error: Exception) -> str:
 
 
 def recipe_of(config: DictConfig) -> dict[str, Any]:
-    """Returns the resolved recipe as plain values, without the paths of this machine and the size tables."""
+    """Returns the resolved recipe as plain values, without the paths of this machine and the size tables.
+
+    The table of symbols of a text is filled in, so that ids mean the same wherever the model goes.
+
+    Raises:
+        InputError: a text that cannot be.
+    """
     from omegaconf import OmegaConf
 
+    if config.text is not None:
+        from audiodiff.instantiation import instantiate
+
+        front_end = instantiate(OmegaConf.to_container(config.text, resolve=True))
+        filled = {"text": {"symbols": front_end.symbols}, "vocabulary": front_end.vocabulary}
+        config = cast("DictConfig", OmegaConf.merge(config, filled))
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
-    paths = ("data_dir", "out", "sizes")
+    paths = ("data_dir", "out", "sizes", "text_sizes")
     return {str(key): value for key, value in plain.items() if key not in paths}
 
 

@@ -343,12 +343,12 @@ def align_to_speech(text: EncodedText, clean: Tensor, frames: Tensor) -> tuple[T
     return prior_mean, losses
 
 
-def align_by_durations(text: EncodedText, length_scale: float = 1.0) -> tuple[Tensor, Tensor]:
+def align_by_durations(text: EncodedText, length_scale: float | Tensor = 1.0) -> tuple[Tensor, Tensor]:
     """Returns the prior mean of the text as it would be spoken, and its frames: for synthesis.
 
     Args:
         text: what the encoder says.
-        length_scale: factor of every duration; above 1 speaks slower.
+        length_scale: factor of every duration, or one per item [B, 1]; above 1 speaks slower.
 
     Returns:
         The prior mean [B, C, F], zero beyond an item's frames, and the frames [B] int64 of each item.
@@ -362,13 +362,14 @@ def align_by_durations(text: EncodedText, length_scale: float = 1.0) -> tuple[Te
     return text.mean @ alignment.to(text.mean.dtype), frames
 
 
-def predicted_durations(log_durations: Tensor, tokens: Tensor, length_scale: float = 1.0) -> Tensor:
+def predicted_durations(log_durations: Tensor, tokens: Tensor, length_scale: float | Tensor = 1.0) -> Tensor:
     """Returns ceil(exp(log_durations)) * length_scale, [B, L] in frames, zero beyond an item's tokens.
 
     Raises:
         InputError: a length scale that is not positive, or durations that are not finite.
     """
-    if not (length_scale > 0 and math.isfinite(length_scale)):
+    scale = torch.as_tensor(length_scale)
+    if not bool(((scale > 0) & scale.isfinite()).all()):
         raise InputError(f"length_scale: got {length_scale}, expected a number above 0 such as 1.0")
     valid = valid_positions(tokens.to(log_durations.device), log_durations.shape[1])
     durations = log_durations.to(torch.promote_types(log_durations.dtype, torch.float32)).exp()

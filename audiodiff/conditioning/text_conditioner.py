@@ -14,7 +14,13 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from audiodiff.conditioning.label import Labels
-from audiodiff.conditioning.text import EncodedText, TextEncoder, align_by_durations, align_to_speech
+from audiodiff.conditioning.text import (
+    EncodedText,
+    TextEncoder,
+    align_by_durations,
+    align_to_speech,
+    predicted_durations,
+)
 from audiodiff.errors import InputError
 from audiodiff.types import Batch, Condition
 
@@ -57,8 +63,17 @@ class Text(nn.Module):
                 tokens than frames.
         """
         vector = self._vector(batch)
-        prior_mean, frames = align_by_durations(self._encode(batch, vector), self.length_scale)
+        prior_mean, frames = align_by_durations(self._encode(batch, vector), self._scale(batch))
         return Condition(prior_mean, vector, frames.cpu(), prior_mean)
+
+    def durations(self, batch: Batch) -> Tensor:
+        """Returns how many frames each token lasts as it would be spoken, [B, L]; zero beyond an item's tokens.
+
+        Raises:
+            InputError: no text, an empty one, or an unknown token or speaker.
+        """
+        encoded = self._encode(batch, self._vector(batch))
+        return predicted_durations(encoded.log_durations, encoded.tokens, self._scale(batch))
 
     def align(self, batch: Batch, clean: Tensor, frames: Tensor) -> tuple[Condition, Mapping[str, Tensor]]:
         """Returns the text as it was spoken, and the losses "prior" and "duration" that teach the encoder.
@@ -79,6 +94,12 @@ class Text(nn.Module):
         """Returns the same speech, of which the network is not told the speaker: guidance steers by labels."""
         vector = None if self.speaker is None else self.speaker.null(batch).vector
         return replace(self(batch), vector=vector)
+
+    def _scale(self, batch: Batch) -> float | Tensor:
+        """Returns the factor of every duration, of each item [B, 1] where items have their own speeds."""
+        if batch.speeds is None:
+            return self.length_scale
+        return self.length_scale / batch.speeds.to(self.encoder.embedding.weight.device)[:, None]
 
     def _vector(self, batch: Batch) -> Tensor | None:
         return None if self.speaker is None else self.speaker(batch).vector

@@ -22,7 +22,7 @@ from audiodiff.errors import InputError
 WINDOW_UPDATES = 16
 
 # What a random number is for; one key never serves two purposes.
-_ORDER, _CROP, _SHUFFLE, AUGMENT, REPLACE = range(5)
+_ORDER, _CROP, _SHUFFLE, AUGMENT, REPLACE, SEQUENCE = range(6)
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,14 @@ class Clips(Protocol):
         """Begins to fetch what lies on a server, for clips that will soon be read; returns at once."""
 
 
+@runtime_checkable
+class Transcribed(Protocol):
+    """Clips of which it is known what is said in them; they are taken whole."""
+
+    def tokens(self, number: int) -> Tensor:
+        """Returns the tokens [L] int64 of what is said in one clip."""
+
+
 class _CutsInMemory:
     """Cuts that are lhotse's objects already."""
 
@@ -103,7 +111,7 @@ class SegmentDataset(Dataset[Item]):
         cache_megabytes: decoded audio kept in memory, all worker processes together; clips are kept whole
             until this is spent, later ones are read from disk each time.
         augment: changes every segment; its generator is keyed by seed, epoch and clip. What comes back is cropped to
-            the length asked for, or kept if shorter.
+            the length asked for, or kept if shorter; of a clip with a text it is kept whole.
         seed: of the augmentation and of what replaces a clip that cannot be read.
 
     Raises:
@@ -165,7 +173,8 @@ class SegmentDataset(Dataset[Item]):
                 continue
             waveform = self._augmented(waveform, request)
             labels = {name: check_label(entry, name) for name in self.label_names}
-            return Item(waveform, waveform.shape[-1], labels, entry.id, problems=tuple(problems[:1]))
+            tokens = self.clips.tokens(taken.index) if isinstance(self.clips, Transcribed) else None
+            return Item(waveform, waveform.shape[-1], labels, entry.id, tokens, tuple(problems[:1]))
         raise InputError(
             f"{len(problems)} clips cannot be read, one replacing the other: {'; '.join(problems[:3])}"
         )
@@ -199,7 +208,7 @@ class SegmentDataset(Dataset[Item]):
         generator = np.random.default_rng([*key, request.index, attempt])
         index = among[int(generator.integers(len(among)))]
         whole = int(self.lengths[index])
-        length = min(request.length, whole)
+        length = whole if isinstance(self.clips, Transcribed) else min(request.length, whole)
         start = int(generator.integers(whole - length + 1))
         return SegmentRequest(index, start, length, request.epoch)
 
@@ -210,7 +219,8 @@ class SegmentDataset(Dataset[Item]):
         changed = self.augment(waveform, generator)
         if changed.dim() != 2 or changed.shape[0] != self.channels or changed.shape[1] < 1:
             raise ValueError(f"augment returned {tuple(changed.shape)}, expected [{self.channels}, T]")
-        return changed[:, : request.length]
+        # What is said in a clip must stay in it.
+        return changed if isinstance(self.clips, Transcribed) else changed[:, : request.length]
 
     def _make_cache(self, budget: float) -> ClipCache | None:
         if budget <= 0:

@@ -25,13 +25,14 @@ from audiodiff.data.collate import collate
 from audiodiff.data.manifests import load_cuts
 from audiodiff.data.order import fixed_requests
 from audiodiff.data.segments import SegmentDataset
+from audiodiff.diffusion.data_space import in_data_space
 from audiodiff.diffusion.noise import KeyedNoise
 from audiodiff.diffusion.priors import color
 from audiodiff.diffusion.samplers import DDIM, Sampler
 from audiodiff.diffusion.times import UniformGrid
 from audiodiff.errors import InputError
 from audiodiff.evaluation.metrics import Metric, NotMeasurable, load_metrics
-from audiodiff.model import AudioDiffusion, in_data_space
+from audiodiff.model import AudioDiffusion
 from audiodiff.types import Batch
 
 TRAJECTORY = "trajectory"

@@ -19,13 +19,14 @@ from torch import Tensor, nn
 from audiodiff.audio.mel import LogMel
 from audiodiff.conditioning.mel import Mel
 from audiodiff.conditioning.prior import SubbandEnergyPrior
+from audiodiff.diffusion.data_space import in_data_space
 from audiodiff.diffusion.denoiser import Denoise
 from audiodiff.diffusion.noise import KeyedNoise
 from audiodiff.diffusion.priors import color
 from audiodiff.diffusion.samplers import NotFiniteError, Sampler
 from audiodiff.diffusion.streaming import Cascade, Reach, check_local
 from audiodiff.errors import InputError
-from audiodiff.model import UNSTEERED, AudioDiffusion, Steering, in_data_space
+from audiodiff.model import UNSTEERED, AudioDiffusion, Steering
 from audiodiff.networks.streaming import Causal, Margins, Memory, Windowed
 from audiodiff.synthesis.window import Cut, view_of
 from audiodiff.types import Batch, Condition

@@ -137,6 +137,7 @@ class Vocoder:
         labels: Mapping[str, Sequence[str]] | None = None,
         seed: int | Sequence[int] = 0,
         on_step: Callable[[int, int], None] | None = None,
+        items: Sequence[int] | None = None,
     ) -> Tensor:
         """Returns the waveform [B, T], T = F * hop_length, zero beyond an item's length.
 
@@ -147,6 +148,7 @@ class Vocoder:
             labels: for models that are also told a label: name -> one value per item.
             seed: the same seed gives the same audio; or one per item, which then sounds as it does alone.
             on_step: told (steps done, steps in all).
+            items: item numbers for the noise, by default 0, 1, ..., but 0 for all where each has a seed.
 
         Raises:
             InputError: a mel that breaks the contract, or lengths that do not fit it.
@@ -165,7 +167,7 @@ class Vocoder:
             )
         values = {name: tuple(value) for name, value in (labels or {}).items()}
         request = Batch(waveform=None, lengths=wanted, labels=values, mel=mel)
-        waveforms = self.model.synthesize(request, self.sampler, seed, on_step=on_step)
+        waveforms = self.model.synthesize(request, self.sampler, seed, items, on_step=on_step)
         out = torch.zeros(batch, int(wanted.max()), device=self.model.device)
         for row, waveform, item in zip(out, waveforms, mel, strict=True):
             # A length may reach into the frame after the last one of a mel without centred frames.

@@ -19,7 +19,7 @@ from torch import Tensor
 from audiodiff.types import Batch
 
 # What a generator is for; one key never serves two purposes.
-NOISE, TIMES, LABELS, DROPOUT, VALIDATION_NOISE, VALIDATION_TIMES = range(6)
+NOISE, TIMES, LABELS, DROPOUT, VALIDATION_NOISE, VALIDATION_TIMES, WINDOWS = range(7)
 
 
 def key(seed: int, purpose: int, *numbers: int) -> int:

@@ -1,6 +1,6 @@
 """Says when a network sees too little of a clip to make it from noise.
 
-A vocoder is told by its mel what happens where. A model that makes whole sounds must relate their beginning to their
+A vocoder is told by its mel what happens where, a speaker by its text. A model that makes whole sounds must relate their beginning to their
 end, and one whose receptive field is a fraction of the clip makes babble: DiffWave's unconditional network was given
 24,571 samples for clips of 16,000 for that reason (Kong et al. 2021, section 5.2).
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 
 from audiodiff.conditioning.mel import Mel
+from audiodiff.conditioning.text_conditioner import Text
 from audiodiff.model import AudioDiffusion
 
 ENOUGH = 0.5
@@ -17,13 +18,13 @@ ENOUGH = 0.5
 
 
 def short_sighted(model: AudioDiffusion, segment_length: int) -> str | None:
-    """Returns a warning when a model that hears no mel sees less than ENOUGH of its training segments.
+    """Returns a warning when a model that hears no mel and speaks no text sees less than ENOUGH of its training segments.
 
     Args:
         model: the model.
         segment_length: samples of a training segment.
     """
-    if any(isinstance(part, Mel) for part in model.modules()):
+    if any(isinstance(part, Mel | Text) for part in model.modules()):
         return None
     positions = model.denoiser.network.receptive_field()
     samples = positions * model.representation.hop_length

@@ -22,8 +22,10 @@ from audiodiff.data.collate import collate
 from audiodiff.data.labels import check_labels
 from audiodiff.data.order import Share, fixed_requests
 from audiodiff.data.segments import SegmentDataset
+from audiodiff.data.sequences import ClipSequences, Sequencing
 from audiodiff.data.shards import open_clips
 from audiodiff.diffusion.times import TimeDensity
+from audiodiff.errors import InputError
 from audiodiff.model import AudioDiffusion, build, instantiate
 from audiodiff.training import checkpoint, statistics
 from audiodiff.training.adapter import save_adapter
@@ -41,7 +43,12 @@ from audiodiff.training.record import model_card, run_facts
 from audiodiff.training.selection import BEST, finish_with_best
 from audiodiff.training.start import start
 from audiodiff.training.teacher import Teacher
+from audiodiff.training.texts import TokensOf, front_end_of, transcribed
 from audiodiff.training.updates import TrainingStep
+from audiodiff.training.windows import window_frames
+
+Segments = SegmentDataset | ClipSequences
+SILENT = Console(quiet=True)
 
 
 @dataclass
@@ -56,8 +63,8 @@ class Run:
     average: AveragedModel
     optimizer: Any
     learning_rate: Callable[[int], float]
-    train_set: SegmentDataset
-    dev_set: SegmentDataset
+    train_set: Segments
+    dev_set: Segments
     batching: Batching
     longest: int
     guard: Guard
@@ -125,7 +132,8 @@ def open_run(
     guard = Guard(settings["patience"], settings["spike_deviations"])
     parts = batching(settings, recipe["data"]["segment_seconds"], accelerator.num_processes)
     with accelerator.main_process_first():  # which indexes the manifests that the others open
-        train_set, dev_set = (open_split(recipe, data_dir, split) for split in ("train", "dev"))
+        told = console if accelerator.is_main_process else SILENT
+        train_set, dev_set = (open_split(recipe, data_dir, split, told) for split in ("train", "dev"))
     if accelerator.is_main_process:
         clean_up(folder)
         console.print(parts.describe(recipe["data"]["segment_seconds"]), soft_wrap=True)
@@ -136,7 +144,8 @@ def open_run(
     posthoc = power_averages(settings["posthoc_ema"], model, recipe["lora"] is not None)
     if posthoc is not None and accelerator.is_main_process:
         console.print(posthoc.describe(settings["updates"]), soft_wrap=True)
-    step = TrainingStep(model, instantiate(recipe["objective"]))
+    window = window_frames(model, settings["window_seconds"])
+    step = TrainingStep(model, instantiate(recipe["objective"]), window)
     teacher = getattr(step.objective, "teacher", None)
     if isinstance(teacher, Teacher) and not resumed:
         teacher.check(model)
@@ -171,7 +180,7 @@ def open_run(
 
 def start_model(
     recipe: dict[str, Any],
-    train_set: SegmentDataset,
+    train_set: Segments,
     folder: Path,
     resumed: bool,
     accelerator: Accelerator,
@@ -182,7 +191,7 @@ def start_model(
         # Layers draw their initial weights from the global generator; it is given back as it was.
         torch.manual_seed(recipe["training"]["seed"])
         model = build(recipe)
-    told = console if accelerator.is_main_process else Console(quiet=True)
+    told = console if accelerator.is_main_process else SILENT
     with accelerator.main_process_first():  # which measures the statistics that the others read
         measured = training_statistics(recipe, model, train_set, folder, told)
     statistics.apply(model, measured)
@@ -193,11 +202,19 @@ def start_model(
     return model, started
 
 
-def open_split(recipe: dict[str, Any], data_dir: Path | str, split: str) -> SegmentDataset:
+def open_split(recipe: dict[str, Any], data_dir: Path | str, split: str, console: Console = SILENT) -> Segments:
     """Returns the clips of one split of a prepared corpus or of its shards; those of "train" are augmented.
 
+    A model that is told a text has those clips whose text it can learn from, or sequences that are put together.
+
+    Args:
+        recipe: resolved.
+        data_dir: see `train`.
+        split: "train", "dev" or "test".
+        console: told which clips are left out.
+
     Raises:
-        InputError: nothing there, or other labels, rate or channels than the recipe's.
+        InputError: nothing there, or other labels, rate, channels or texts than the recipe's.
     """
     data, settings = recipe["data"], recipe["training"]
     training = split == "train"
@@ -205,19 +222,29 @@ def open_split(recipe: dict[str, Any], data_dir: Path | str, split: str) -> Segm
     if training:
         check_labels(clips.summary, data["labels"])
     augmented = training and recipe["augmentation"] is not None
-    return SegmentDataset(
+    sequences = data.get("sequences")
+    if sequences is None:
+        clips = transcribed(clips, recipe, console)
+    dataset = SegmentDataset(
         clips,
         data["sample_rate"],
         data["channels"],
-        tuple(data["labels"]),
+        tuple(data["labels"]) if sequences is None else (sequences["of"], sequences["by"]),
         settings["cache_megabytes"],
         instantiate(recipe["augmentation"], ("audiodiff.data.augmentation.",)) if augmented else None,
         settings["seed"],
     )
+    if sequences is None:
+        return dataset
+    front_end = front_end_of(recipe)
+    if front_end is None:
+        raise InputError("data.sequences are made for a model that is told a text; choose one with text=graphemes")
+    how = Sequencing.of_recipe(data, held_out=not training)
+    return ClipSequences(dataset, how, TokensOf(front_end), settings["seed"])
 
 
 def training_statistics(
-    recipe: dict[str, Any], model: AudioDiffusion, train_set: SegmentDataset, folder: Path, console: Console
+    recipe: dict[str, Any], model: AudioDiffusion, train_set: Segments, folder: Path, console: Console
 ) -> dict[str, Any]:
     """Returns the statistics kept in the run folder, after measuring them if they are not there."""
     path = folder / "statistics.json"

@@ -18,6 +18,7 @@ from audiodiff.diffusion.objectives import Objective
 from audiodiff.model import AudioDiffusion
 from audiodiff.training import draws, engine
 from audiodiff.training.optimization import set_learning_rate
+from audiodiff.training.windows import window
 from audiodiff.types import Batch
 
 if TYPE_CHECKING:
@@ -27,13 +28,27 @@ if TYPE_CHECKING:
 class TrainingStep(nn.Module):
     """Model and objective in one forward, where distributed training synchronises."""
 
-    def __init__(self, model: AudioDiffusion, objective: Objective) -> None:
+    def __init__(self, model: AudioDiffusion, objective: Objective, window: int | None = None) -> None:
+        """Joins what is trained and what it is trained for.
+
+        Args:
+            model: all of it.
+            objective: of the denoiser.
+            window: frames of every clip that the denoiser is trained on, see `windows`; None for whole clips.
+        """
         super().__init__()
         self.model = model
         self.objective = objective
+        self.window = window
         self.parts: Mapping[str, Tensor] = {}  # losses of the conditioner in the last forward, detached
 
-    def forward(self, batch: Batch, t: Tensor, noise_like: Callable[[Tensor], Tensor]) -> Tensor:
+    def forward(
+        self,
+        batch: Batch,
+        t: Tensor,
+        noise_like: Callable[[Tensor], Tensor],
+        places: Tensor | None = None,
+    ) -> Tensor:
         """Returns the loss [B] of a batch at times t [B].
 
         The losses of the conditioner, means over the batch, are added to every item's.
@@ -42,8 +57,11 @@ class TrainingStep(nn.Module):
             batch: with waveforms.
             t: [B].
             noise_like: clean [B, C, F] -> noise of its shape, see `draws.ItemNoise`.
+            places: [B], where the window of each item begins, uniform in [0, 1); None for whole clips.
         """
         clean, condition, losses = self.model.encode_with_losses(batch)
+        if self.window is not None and places is not None:
+            clean, condition = window(clean, condition, self.window, places)
         loss = self.objective(self.model.denoiser, clean, condition, noise_like(clean), t)
         self.parts = {name: value.detach() for name, value in losses.items()}
         return sum(losses.values(), loss)
@@ -109,10 +127,12 @@ class Drawn:
     Attributes:
         times: [clips] t, float64.
         chances: [clips, 1 + labels], uniform, on the CPU; see `drop_labels`.
+        places: [clips], uniform, on the CPU; see `windows`.
     """
 
     times: Tensor
     chances: Tensor
+    places: Tensor
 
 
 def draw(run: Run) -> Drawn:
@@ -121,7 +141,12 @@ def draw(run: Run) -> Drawn:
     source = draws.generator(run.accelerator.device, seed, draws.TIMES, *numbers)
     times = run.density(clips, run.model.denoiser.schedule, source)
     labels = draws.generator("cpu", seed, draws.LABELS, *numbers)
-    return Drawn(times, torch.rand(clips, 1 + len(run.recipe["data"]["labels"]), generator=labels))
+    windows = draws.generator("cpu", seed, draws.WINDOWS, *numbers)
+    return Drawn(
+        times,
+        torch.rand(clips, 1 + len(run.recipe["data"]["labels"]), generator=labels),
+        torch.rand(clips, generator=windows),
+    )
 
 
 def one_update(run: Run, batches: Iterator[Batch]) -> Observed:
@@ -205,7 +230,7 @@ def one_pass(run: Run, batches: Iterator[Batch], drawn: Drawn, part: int) -> Pas
     share = run.batching.ranks / run.batching.clips * (1.0 if run.scale is None else run.scale.value)
     with engine.accumulating(run.step, part == run.batching.passes - 1):
         with engine.autocast(device, run.settings["precision"]):
-            loss = run.step(batch, t, noise)
+            loss = run.step(batch, t, noise, drawn.places[chosen])
         (loss.sum() * share).backward()
     parts = run.accelerator.unwrap_model(run.step).parts
     return Pass(batch, t, loss.detach(), waited, parts)

@@ -136,13 +136,16 @@ def test_speecht5_preset_is_the_feature_extractors(speech: Tensor, data_dir: Pat
     assert_client("speecht5_16k80", waveform, np.ascontiguousarray(np.asarray(made).T))
 
 
-@pytest.mark.usefixtures("speechbrain_leaves")
-def test_tacotron2_preset_is_speechbrains_and_torchaudios(speech: Tensor) -> None:
+def test_tacotron2_preset_is_torchaudios(speech: Tensor) -> None:
     torchaudio = pytest.importorskip("torchaudio")
     made = torchaudio.transforms.MelSpectrogram(
         22050, 1024, hop_length=256, f_min=0, f_max=8000, n_mels=80, power=1, norm="slaney", mel_scale="slaney"
     )(speech).clamp_min(1e-5).log()  # fmt: skip
     assert_client("tacotron2_22k80", speech, made.numpy())
+
+
+@pytest.mark.usefixtures("speechbrain_alone")
+def test_tacotron2_preset_is_speechbrains(speech: Tensor) -> None:
     pytest.importorskip("speechbrain")
     from speechbrain.lobes.models.Tacotron2 import mel_spectrogram
 

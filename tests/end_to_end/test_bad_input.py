@@ -68,7 +68,7 @@ def test_audio_that_cannot_be_used_is_named(refuse, vocoder: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("mel", "words"),
     [
-        (np.zeros((30, 40)), "exchange the last two dimensions"),
+        (np.zeros((40, 40)), "layout cannot be told"),
         (np.zeros((80, 30)), "40 bands"),
         (np.zeros(30), "shape"),
         (np.full((40, 30), np.nan), "NaN"),
@@ -180,7 +180,7 @@ def test_corpus_without_the_label_of_the_recipe_is_refused(refuse, mini_corpus: 
 
 
 def test_unknown_corpus_and_wrong_source_are_refused(refuse, tmp_path: Path) -> None:
-    assert "ljspeech" in refuse("prepare", "libritts", "--source", tmp_path)
+    assert "ljspeech" in refuse("prepare", "nowhere", "--source", tmp_path)
     assert str(tmp_path) in refuse("prepare", "fsdd", "--source", tmp_path, "--out", tmp_path / "out")
     assert not (tmp_path / "out" / "train.jsonl.gz").exists()
 

@@ -132,7 +132,7 @@ def test_fastspeech2_conformer(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.usefixtures("speechbrain_leaves")
+@pytest.mark.usefixtures("speechbrain_alone")
 def test_speechbrain_tacotron2(kind: str) -> None:
     module = example("speechbrain_tacotron2", "speechbrain")
     model, tokens = module.tiny_tacotron2(), torch.arange(1, 13).repeat(2, 1)

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from audiodiff.diffusion.constraints import Clip
+from audiodiff.diffusion.data_space import in_data_space
 from audiodiff.diffusion.denoiser import Denoiser, StepIndex
 from audiodiff.diffusion.parameterizations import epsilon
 from audiodiff.diffusion.samplers import Ancestral, Sampler
 from audiodiff.diffusion.schedules import BetaTable
 from audiodiff.diffusion.times import Grid
-from audiodiff.model import in_data_space
 from audiodiff.networks.wavenet import WaveNet
 from audiodiff.types import Condition
 
