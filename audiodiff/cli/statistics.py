@@ -30,7 +30,7 @@ def _statistics(config: DictConfig) -> None:
     recipe = recipe_of(config)
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        train_set = open_split(recipe, data_location(config), "train")
+        train_set = open_split(recipe, data_location(config), "train", Console())
         training_statistics(recipe, build(recipe), train_set, folder, Console())
     except InputError as error:
         fail(str(error))  # here, for Hydra would say more than one line

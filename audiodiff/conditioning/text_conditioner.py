@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
 
 from audiodiff.conditioning.label import Labels
@@ -64,7 +65,7 @@ class Text(nn.Module):
         """
         vector = self._vector(batch)
         prior_mean, frames = align_by_durations(self._encode(batch, vector), self._scale(batch))
-        return Condition(prior_mean, vector, frames.cpu(), prior_mean)
+        return Condition(_held(prior_mean, frames), vector, frames.cpu(), prior_mean)
 
     def durations(self, batch: Batch) -> Tensor:
         """Returns how many frames each token lasts as it would be spoken, [B, L]; zero beyond an item's tokens.
@@ -88,7 +89,7 @@ class Text(nn.Module):
         """
         vector = self._vector(batch)
         prior_mean, losses = align_to_speech(self._encode(batch, vector), clean, frames)
-        return Condition(prior_mean, vector, frames, prior_mean), losses
+        return Condition(_held(prior_mean, frames), vector, frames, prior_mean), losses
 
     def null(self, batch: Batch) -> Condition:
         """Returns the same speech, of which the network is not told the speaker: guidance steers by labels."""
@@ -119,3 +120,10 @@ class Text(nn.Module):
             raise InputError(f"text of {name}: is empty, expected at least one token")
         encoded: EncodedText = self.encoder(tokens.to(self.encoder.embedding.weight.device), counts, vector)
         return encoded
+
+
+def _held(prior_mean: Tensor, frames: Tensor) -> Tensor:
+    """Returns prior_mean [B, C, F] with each item's last frame repeated over its padding, as that of a mel is."""
+    positions = torch.arange(prior_mean.shape[2], device=prior_mean.device)
+    index = torch.minimum(positions, frames.to(positions)[:, None] - 1)  # [B, F]
+    return prior_mean.gather(2, index[:, None].expand_as(prior_mean))

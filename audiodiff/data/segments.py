@@ -33,6 +33,8 @@ from audiodiff.types import Batch
 if TYPE_CHECKING:
     from lhotse.cut import Cut
 
+    from audiodiff.data.sequences import ClipSequences
+
 # (waveform [C, T], generator) -> waveform [C, T'].
 Augment = Callable[[Tensor, np.random.Generator], Tensor]
 
@@ -282,7 +284,7 @@ class _Announcing:
 
 
 def training_loader(
-    dataset: SegmentDataset, sampler: SegmentBatchSampler, num_workers: int
+    dataset: SegmentDataset | ClipSequences, sampler: SegmentBatchSampler, num_workers: int
 ) -> DataLoader[Batch]:
     """Returns an endless loader of Batch in the sampler's order, whatever the number of workers.
 

@@ -1,8 +1,8 @@
-"""A bounded queue of mels and the one thread that vocodes them, several at a time.
+"""A bounded queue of requests and the one thread that makes their audio, several at a time.
 
-Requests that arrive while the model is busy wait, and what waits is taken together: one padded batch, each item with
-its own seed, so that it sounds as it does alone. A request beyond the queue's length is refused at once, one that
-nobody waits for any more is dropped before it costs anything.
+Requests that arrive while the model is busy wait, and those that the engine can make together are taken together. A
+request beyond the queue's length is refused at once, one that nobody waits for any more is dropped before it costs
+anything.
 """
 
 from __future__ import annotations
@@ -10,16 +10,15 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import Generic, Protocol, TypeVar
 
-import torch
 from torch import Tensor
 
 from audiodiff.errors import InputError
-from audiodiff.synthesis.vocoder import Vocoder
 
 _LOG = logging.getLogger(__name__)
 
@@ -34,13 +33,14 @@ class Limits:
 
     Attributes:
         queue: requests that may wait.
-        batch: requests that are vocoded together, at most.
+        batch: requests that are made together, at most.
         batch_seconds: audio of one batch, padding included, at most; a longer request goes alone.
         wait_seconds: how long the first of a batch waits for others.
         request_seconds: audio of one request, at most.
         body_bytes: body of one request, at most.
         timeout_seconds: from the first byte of a request to its audio, or to the first piece of a stream.
         streams: streams at the same time.
+        characters: of the text of one request, at most.
     """
 
     queue: int = 32
@@ -51,25 +51,18 @@ class Limits:
     body_bytes: int = 50_000_000
     timeout_seconds: float = 60.0
     streams: int = 4
+    characters: int = 4096
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
-    """One mel to vocode.
+    """One request.
 
     Attributes:
-        mel: [n_mels, F], checked.
-        length: samples wanted.
-        labels: label name -> value.
-        seed: of the noise.
         deadline: on the monotonic clock; later nobody waits for it.
         waveform: [T], in time.
     """
 
-    mel: Tensor
-    length: int
-    labels: Mapping[str, str]
-    seed: int
     deadline: float
     waveform: Future[Tensor] = field(default_factory=Future)
 
@@ -77,6 +70,31 @@ class Job:
     def wanted(self) -> bool:
         """Whether somebody still waits for it."""
         return not self.waveform.cancelled() and monotonic() < self.deadline
+
+
+Request = TypeVar("Request", bound=Job)
+Made = TypeVar("Made", bound=Job, contravariant=True)
+
+
+class Engine(Protocol[Made]):
+    """What makes audio of requests of one kind."""
+
+    @property
+    def sample_rate(self) -> int:
+        """Of the audio, hertz."""
+        ...
+
+    def together(self, jobs: Sequence[Made], limits: Limits) -> bool:
+        """Returns whether these requests can be made at once."""
+        ...
+
+    def run(self, jobs: Sequence[Made]) -> list[Tensor]:
+        """Returns the waveform [T] of each request, on the CPU.
+
+        Raises:
+            InputError: a request that cannot be made.
+        """
+        ...
 
 
 @dataclass
@@ -91,17 +109,17 @@ class Counts:
     busy_seconds: float = 0.0
 
 
-class Worker:
+class Worker(Generic[Request]):
     """The thread that owns the model."""
 
-    def __init__(self, vocoder: Vocoder, limits: Limits) -> None:
-        self.vocoder = vocoder
+    def __init__(self, engine: Engine[Request], limits: Limits) -> None:
+        self.engine = engine
         self.limits = limits
         self.counts = Counts()
         self.model_lock = threading.Lock()  # streams use the model too
-        self._queue: queue.Queue[Job | None] = queue.Queue(limits.queue)
-        self._held: Job | None = None  # taken from the queue, but it fits no batch with what came before
-        self._thread = threading.Thread(target=self._run, name="vocoder", daemon=True)
+        self._queue: queue.Queue[Request | None] = queue.Queue(limits.queue)
+        self._held: Request | None = None  # taken from the queue, but it fits no batch with what came before
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     @property
     def waiting(self) -> int:
@@ -129,7 +147,7 @@ class Worker:
         self._queue.put(None)
         self._thread.join(self.limits.timeout_seconds)
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Request) -> None:
         """Adds a request.
 
         Raises:
@@ -148,9 +166,9 @@ class Worker:
             wanted = [job for job in jobs if job.wanted and job.waveform.set_running_or_notify_cancel()]
             self.counts.dropped += len(jobs) - len(wanted)
             if wanted:
-                self._vocode(wanted)
+                self._make(wanted)
 
-    def _next_batch(self) -> list[Job]:
+    def _next_batch(self) -> list[Request]:
         """Returns what is vocoded next, none when the thread shall end."""
         first = self._held or self._queue.get()
         self._held = None
@@ -165,25 +183,22 @@ class Worker:
             if job is None:
                 self._queue.put(None)  # after this batch
                 break
-            if not self._fits([*jobs, job]):
+            if not self.engine.together([*jobs, job], self.limits):
                 self._held = job
                 break
             jobs.append(job)
         return jobs
 
-    def _fits(self, jobs: Sequence[Job]) -> bool:
-        seconds = len(jobs) * max(job.length for job in jobs) / self.vocoder.sample_rate
-        return seconds <= self.limits.batch_seconds and len({frozenset(job.labels) for job in jobs}) == 1
-
-    def _vocode(self, jobs: Sequence[Job]) -> None:
+    def _make(self, jobs: Sequence[Request]) -> None:
         started = monotonic()
         try:
-            waveforms = self._batch(jobs)
+            with self.model_lock:
+                waveforms = self.engine.run(jobs)
         except Exception as error:  # whatever it is, the server lives and the client is told
             if len(jobs) > 1:
                 # One item must not fail the others.
                 for job in jobs:
-                    self._vocode([job])
+                    self._make([job])
                 return
             self.counts.failed += 1
             if not isinstance(error, InputError):
@@ -194,16 +209,5 @@ class Worker:
         self.counts.items += len(jobs)
         self.counts.busy_seconds += monotonic() - started
         for job, waveform in zip(jobs, waveforms, strict=True):
-            self.counts.audio_seconds += job.length / self.vocoder.sample_rate
+            self.counts.audio_seconds += waveform.shape[0] / self.engine.sample_rate
             job.waveform.set_result(waveform)
-
-    def _batch(self, jobs: Sequence[Job]) -> list[Tensor]:
-        longest = max(job.mel.shape[1] for job in jobs)
-        mel = torch.stack(
-            [torch.cat([job.mel, job.mel[:, -1:].expand(-1, longest - job.mel.shape[1])], 1) for job in jobs]
-        )
-        labels = {name: [job.labels[name] for job in jobs] for name in jobs[0].labels}
-        lengths = [job.length for job in jobs]
-        with self.model_lock:
-            waveforms = self.vocoder(mel, lengths, labels, [job.seed for job in jobs])
-        return [waveform[:length].cpu() for waveform, length in zip(waveforms, lengths, strict=True)]

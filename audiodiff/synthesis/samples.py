@@ -28,6 +28,7 @@ class Sample:
         seconds: length.
         reference: the recording it was made from, None for a sound from noise.
         clipped: samples that had to be limited to full scale.
+        text: what is spoken, None for a sound that was not asked for by text.
     """
 
     file: str
@@ -35,6 +36,7 @@ class Sample:
     seconds: float = 0.0
     reference: str | None = None
     clipped: int = 0
+    text: str | None = None
 
 
 def write_sample(folder: Path, sample: Sample, waveform: Tensor, sample_rate: int) -> Sample:

@@ -1,8 +1,8 @@
 """Says when a network sees too little of a clip to make it from noise.
 
-A vocoder is told by its mel what happens where, a speaker by its text. A model that makes whole sounds must relate their beginning to their
-end, and one whose receptive field is a fraction of the clip makes babble: DiffWave's unconditional network was given
-24,571 samples for clips of 16,000 for that reason (Kong et al. 2021, section 5.2).
+A vocoder is told by its mel what happens where, a speaker by its text. A model that makes whole sounds must relate
+their beginning to their end, and one whose receptive field is a fraction of the clip makes babble: DiffWave's
+unconditional network was given 24,571 samples for clips of 16,000 for that reason (Kong et al. 2021, section 5.2).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ENOUGH = 0.5
 
 
 def short_sighted(model: AudioDiffusion, segment_length: int) -> str | None:
-    """Returns a warning when a model that hears no mel and speaks no text sees less than ENOUGH of its training segments.
+    """Returns a warning when a model without mel or text sees less than ENOUGH of its training segments.
 
     Args:
         model: the model.

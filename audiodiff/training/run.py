@@ -202,7 +202,9 @@ def start_model(
     return model, started
 
 
-def open_split(recipe: dict[str, Any], data_dir: Path | str, split: str, console: Console = SILENT) -> Segments:
+def open_split(
+    recipe: dict[str, Any], data_dir: Path | str, split: str, console: Console = SILENT
+) -> Segments:
     """Returns the clips of one split of a prepared corpus or of its shards; those of "train" are augmented.
 
     A model that is told a text has those clips whose text it can learn from, or sequences that are put together.
@@ -238,7 +240,9 @@ def open_split(recipe: dict[str, Any], data_dir: Path | str, split: str, console
         return dataset
     front_end = front_end_of(recipe)
     if front_end is None:
-        raise InputError("data.sequences are made for a model that is told a text; choose one with text=graphemes")
+        raise InputError(
+            "data.sequences are made for a model that is told a text; choose one with text=graphemes"
+        )
     how = Sequencing.of_recipe(data, held_out=not training)
     return ClipSequences(dataset, how, TokensOf(front_end), settings["seed"])
 

@@ -4,8 +4,11 @@
 #   recipe            its own folder
 #   corpus            what `audiodiff prepare` knows
 #   experiment        a file of recipes/experiment/
-#   task              generate: sounds by label, scored by a judge; vocoder: held-out audio, scored against it
+#   task              generate: sounds by label, scored by a judge; vocoder: held-out audio, scored against it;
+#                     speak: what a file of texts says, not scored yet (stages 5 and 6 are passed over)
 #   label             generate: the label that the judge has to recognise
+#   texts             speak: a file of texts, one a line, or a folder of SPEAKER.txt
+#   speakers          yes: the recipe is told the speakers of the training split
 #   archive           no: nothing to download (a corpus made on the spot)
 #   source_needed     yes: no archive either, --source has to name the corpus
 #   prepare_args, synthesize_args, judge_args     arrays: more arguments of stages 1, 4 and 5
@@ -199,6 +202,14 @@ if [[ -f $data/recipe.txt ]]; then
   overrides=("${told[@]}" ${overrides[@]+"${overrides[@]}"})
 fi
 
+# The speakers of the training split, as report.json counts them.
+if [[ ${speakers:-no} == yes && -f $data/report.json ]]; then
+  told=$(awk '/^    "train": \{/ { train = 1 } /^    "dev": \{/ { train = 0 }
+    train && /^        "speaker": \{/ { inside = 1; next } inside && /\}/ { exit }
+    inside { split($0, part, "\""); printf "%s\x27%s\x27", count++ ? "," : "", part[2] }' "$data/report.json")
+  overrides=("data.labels.speaker=[$told]" ${overrides[@]+"${overrides[@]}"})
+fi
+
 # 2 and 3: the whole recipe is their key, so that an edited file of recipes/ counts as well. A run goes on where it
 # stopped unless what was trained has changed; what only synthesis reads (guidance, sampler, ...) is not part of it.
 hydra=("experiment=$experiment" "training.seed=$seed" ${overrides[@]+"${overrides[@]}"})
@@ -238,6 +249,21 @@ if [[ $task == generate ]]; then
     launched synthesize "$untrained" --out "$untrained/samples" --device "$device" "${synthesize_args[@]}"
     finish
   fi
+elif [[ $task == speak ]]; then
+  if [[ -d $texts ]]; then files=("$texts"/*.txt); else files=("$texts"); fi
+  if begin 4 synthesize "$exp" "$samples" "$(key speak "${synthesize_args[@]}" -- "$weights" "$config" "${files[@]}")"; then
+    retire "$samples"
+    for file in "${files[@]}"; do
+      place=$samples who=()
+      if [[ -d $texts ]]; then
+        name=$(basename "$file" .txt)
+        place=$samples/$name who=(--speaker "$name")
+      fi
+      launched synthesize "$exp" --text-file "$file" ${who[@]+"${who[@]}"} --out "$place" --device "$device" "${synthesize_args[@]}"
+    done
+    finish
+  fi
+  last=$((last < 4 ? last : 4))
 elif begin 4 synthesize "$exp" "$samples/samples.json" \
   "$(key vocode "${synthesize_args[@]}" -- "$weights" "$config" "${manifests[2]}")"; then
   retire "$samples"

@@ -35,7 +35,12 @@ def names(group: str) -> list[str]:
 
 
 DISTILLED = "fsdd_digits_student"  # needs a teacher, see test_distillation_recipes
-TOLD = {"folder_sounds": ["data.labels.class=[kick,snare]"]}  # what only the folder knows
+SPEAKERS = ["data.labels.speaker=[p225,p226]"]
+TOLD = {
+    "folder_sounds": ["data.labels.class=[kick,snare]"],  # what only the folder knows
+    "vctk_tts": SPEAKERS,
+    "libritts_tts": SPEAKERS,
+}
 EXPERIMENTS = [
     [f"experiment={name}", "size=tiny", *TOLD.get(name, [])]
     for name in names("experiment")
@@ -45,10 +50,20 @@ EXPERIMENTS = [
 BASE = ["experiment=mini", "size=tiny", "features=mel_8k40"]
 HOP = {name: ["upsample_factors=[8,8]"] for name in ("wavenet", "wavegrad")}
 HOP["wavelet_wavenet"] = ["upsample_factors=[8,4]"]  # it runs at half the rate
+TEXT = {name: ["text=graphemes"] for name in ("text", "text_and_labels")}
+TEXT_MODELS = ("mel_unet", "mel_wavenet")  # a text has mean frames of a mel
+
+
+def fits(model: str, conditioner: str) -> bool:
+    if conditioner == "spectral_prior":
+        return model == "convnext"  # it shapes the coefficients of an STFT
+    return conditioner not in TEXT or model in TEXT_MODELS
+
+
 MODELS = [
-    [*BASE, f"model={model}", f"conditioner={conditioner}", *HOP.get(model, [])]
+    [*BASE, f"model={model}", f"conditioner={conditioner}", *HOP.get(model, []), *TEXT.get(conditioner, [])]
     for model, conditioner in itertools.product(names("model"), names("conditioner"))
-    if conditioner != "spectral_prior" or model == "convnext"  # it shapes the coefficients of an STFT
+    if fits(model, conditioner)
 ]
 # What a schedule asks for where no signal is left at t = 1, or the signal is not shrunk.
 PREDICTIONS = {
@@ -77,7 +92,7 @@ def composed(overrides: list[str]) -> dict[str, Any]:
 
 
 def random_batch(recipe: dict[str, Any]) -> Batch:
-    """Two items of different lengths with labels, in the recipe's own rate and channels."""
+    """Two items of different lengths with labels and, where it is told one, a text, as the recipe has them."""
     data = recipe["data"]
     longest = round(SECONDS * data["sample_rate"])
     lengths = torch.tensor([longest, 2 * longest // 3])
@@ -85,7 +100,11 @@ def random_batch(recipe: dict[str, Any]) -> Batch:
     waveform = torch.randn(2, data["channels"], longest, generator=generator) / 4
     waveform[1, :, lengths[1] :] = 0
     labels = {name: (values[0], values[-1]) for name, values in data["labels"].items()}
-    return Batch(waveform, lengths, labels, ids=("first", "last"))
+    batch = Batch(waveform, lengths, labels, ids=("first", "last"))
+    if recipe["text"] is None:
+        return batch
+    tokens = torch.randint(1, recipe["vocabulary"], (2, 5), generator=generator)
+    return replace(batch, tokens=tokens, token_counts=torch.tensor([5, 3]))
 
 
 def built(recipe: dict[str, Any]) -> AudioDiffusion:
@@ -104,7 +123,9 @@ def trained_losses(recipe: dict[str, Any], model: AudioDiffusion, updates: int) 
         generator = torch.Generator().manual_seed(7)
         t = density(2, model.denoiser.schedule, generator)
         noise = ItemNoise(7, NOISE, (0,), range(2), 1)
-        loss = step(random_batch(recipe), t, noise)
+        with torch.random.fork_rng():
+            torch.manual_seed(7)  # of dropout
+            loss = step(random_batch(recipe), t, noise)
         losses.append(loss.detach())
         optimizer.zero_grad()
         loss.mean().backward()
@@ -128,7 +149,10 @@ def assert_trains_and_makes_sound(recipe: dict[str, Any]) -> None:
     waveforms = model.eval().synthesize(
         batch, replace(sampler, grid=UniformGrid(2)), 0, steering=model.steering
     )
-    for waveform, length in zip(waveforms, batch.lengths.tolist(), strict=True):
+    lengths = batch.lengths.tolist()
+    if recipe["text"] is not None:  # which tells how long it takes
+        lengths = model.lengths(batch, model.condition(batch))
+    for waveform, length in zip(waveforms, lengths, strict=True):
         assert waveform.shape == (recipe["data"]["channels"], length)
         assert bool(waveform.isfinite().all())
         assert float(waveform.abs().max()) > 0
