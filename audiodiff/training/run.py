@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel
 from audiodiff.data.collate import collate
 from audiodiff.data.labels import check_labels
 from audiodiff.data.order import Share, fixed_requests
-from audiodiff.data.segments import SegmentDataset
+from audiodiff.data.segments import Clips, SegmentDataset
 from audiodiff.data.sequences import ClipSequences, Sequencing
 from audiodiff.data.shards import open_clips
 from audiodiff.diffusion.times import TimeDensity
@@ -29,6 +29,7 @@ from audiodiff.errors import InputError
 from audiodiff.model import AudioDiffusion, build, instantiate
 from audiodiff.training import checkpoint, statistics
 from audiodiff.training.adapter import save_adapter
+from audiodiff.training.allocator import keep_freed_memory
 from audiodiff.training.batching import Batching, batching
 from audiodiff.training.checkpoint import clean_up
 from audiodiff.training.ema import averaged
@@ -129,6 +130,8 @@ def open_run(
     """
     settings = recipe["training"]
     accelerator = open_accelerator(settings)
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
     guard = Guard(settings["patience"], settings["spike_deviations"])
     parts = batching(settings, recipe["data"]["segment_seconds"], accelerator.num_processes)
     with accelerator.main_process_first():  # which indexes the manifests that the others open
@@ -220,7 +223,7 @@ def open_split(
     """
     data, settings = recipe["data"], recipe["training"]
     training = split == "train"
-    clips = open_clips(data_dir, split)
+    clips: Clips = open_clips(data_dir, split)
     if training:
         check_labels(clips.summary, data["labels"])
     augmented = training and recipe["augmentation"] is not None
