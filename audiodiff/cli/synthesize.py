@@ -87,13 +87,18 @@ def synthesize(
     from audiodiff.synthesis.vocoder import Vocoder
 
     trained = load(model, device)
-    by_text = {"--text": text, "--text-file": text_file, "--vocoder": vocoder, "--speed": speed}
+    by_text: dict[str, object] = {
+        "--text": text,
+        "--text-file": text_file,
+        "--vocoder": vocoder,
+        "--speed": speed,
+    }
     by_text |= {"--temperature": temperature, "--return-mel": return_mel or None}
-    by_label = {"--label": label, "--each": each, "--count": count, "--seconds": seconds}
-    guided = {"--guidance": guidance, "--guidance-rescale": guidance_rescale}
-    guided |= {"--guidance-interval": guidance_interval, "--guide-against": guide_against}
+    by_label: dict[str, object] = {"--label": label, "--each": each, "--count": count, "--seconds": seconds}
+    by_label |= {"--guidance": guidance, "--guidance-rescale": guidance_rescale}
+    by_label |= {"--guidance-interval": guidance_interval, "--guide-against": guide_against}
     if takes_text(trained):
-        _refuse(by_label | guided, "this model speaks; it takes --text or --text-file")
+        _refuse(by_label, "this model speaks; it takes --text or --text-file")
         tts = TextToSpeech(
             trained,
             None if vocoder is None else Vocoder.load(vocoder, device),
@@ -133,7 +138,10 @@ def _speak(tts: TextToSpeech, manner: Manner, asked: Mapping[str, object], out: 
         )
     texts, skipped = ([str(text)], 0) if text is not None else read_lines(Path(str(file)))
     vocoder = asked["--vocoder"]
-    facts: dict[str, object] = {"model": str(asked["model"]), "vocoder": None if vocoder is None else str(vocoder)}
+    facts: dict[str, object] = {
+        "model": str(asked["model"]),
+        "vocoder": None if vocoder is None else str(vocoder),
+    }
     facts |= {"command": _command(), "empty_lines": skipped}
     request = SpeakingRequest(texts, manner, bool(asked["--return-mel"]))
     for line in speak(tts, request, facts, out):

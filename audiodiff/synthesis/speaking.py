@@ -1,0 +1,120 @@
+"""Texts into a samples folder: wav files, how each text was read, its alignment, and on request its mels."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from audiodiff.errors import InputError
+from audiodiff.files import write_whole
+from audiodiff.progress import progress_bar
+from audiodiff.synthesis.alignment_picture import draw_alignment
+from audiodiff.synthesis.samples import Sample, draw_samples, write_record, write_sample
+from audiodiff.synthesis.sampling import describe
+from audiodiff.synthesis.speech import Manner, Speech
+from audiodiff.synthesis.text_route import SPEAKER
+from audiodiff.synthesis.text_to_speech import TextToSpeech
+
+_PICTURED = 12
+
+
+@dataclass(frozen=True)
+class SpeakingRequest:
+    """What is to be spoken.
+
+    Attributes:
+        texts: one a file.
+        manner: how.
+        return_mel: whether the mels are written too, as .npy files of [n_mels, F].
+    """
+
+    texts: Sequence[str]
+    manner: Manner
+    return_mel: bool = False
+
+
+def read_lines(path: Path) -> tuple[list[str], int]:
+    """Returns the lines of a text file that are not empty, and how many are.
+
+    Raises:
+        InputError: no such file, not UTF-8, or nothing in it.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise InputError(f"{path}: cannot be read as text ({reason})") from error
+    lines = lines[:-1] if lines[-1] == "" else lines  # what follows the last end of line is no line
+    texts = [line.strip() for line in lines if line.strip()]
+    if not texts:
+        raise InputError(f"{path}: has no text in it, expected one text a line")
+    return texts, len(lines) - len(texts)
+
+
+def speak(tts: TextToSpeech, request: SpeakingRequest, facts: Mapping[str, Any], out: Path) -> list[str]:
+    """Speaks the texts, writes the folder and returns one line for each file of whose text something was left out.
+
+    Args:
+        tts: what speaks.
+        request: what is spoken.
+        facts: for the record, besides what is known here.
+        out: the samples folder; files of the same name are replaced.
+
+    Raises:
+        InputError: a text that cannot be spoken, mels of a model without one, a place that cannot be written.
+    """
+    if request.return_mel:
+        _ = tts.route.log_mel
+    samples: list[Sample] = []
+    spoken: list[dict[str, Any]] = []
+    pictured: dict[str, list[Tensor]] = {}
+    with progress_bar() as progress:
+        task = progress.add_task("speak", total=None)
+        speeches = tts.many(
+            request.texts,
+            request.manner,
+            lambda done, total: progress.update(task, completed=done, total=total),
+        )
+        for number, (text, speech) in enumerate(zip(request.texts, speeches, strict=True)):
+            name = f"text_{number:04d}"
+            labels = {SPEAKER: request.manner.speaker} if request.manner.speaker else {}
+            sample = Sample(f"{name}.wav", labels, text=text)
+            samples.append(write_sample(out, sample, speech.waveform[None], tts.sample_rate))
+            spoken.append({"file": f"{name}.wav", **_described(speech)})
+            draw_alignment(speech, tts.front_end, out / f"{name}.alignment.png")
+            if request.return_mel:
+                _write_mel(tts, speech, out / f"{name}.npy")
+            if number < _PICTURED:
+                pictured[name] = [speech.waveform[None]]
+    manner = request.manner
+    record: dict[str, Any] = {"seed": manner.seed, "speaker": manner.speaker, "speed": manner.speed}
+    record |= {"route": str(tts.route), "sampler": describe(tts.route.sampler_of(manner))}
+    write_record(out, {**facts, **record, "spoken": spoken}, samples)
+    draw_samples(out, pictured, tts.sample_rate)
+    return [f"{one['file']}: left out {one['left_out']}" for one in spoken if one["left_out"]]
+
+
+def _described(speech: Speech) -> dict[str, Any]:
+    sentences = [
+        {
+            "text": sentence.text,
+            "normalized": sentence.reading.normalized,
+            "symbols": sentence.reading.symbols,
+            "frames": [round(frames, 3) for frames in sentence.durations.tolist()],
+        }
+        for sentence in speech.sentences
+    ]
+    return {"left_out": speech.left_out, "sentences": sentences}
+
+
+def _write_mel(tts: TextToSpeech, speech: Speech, path: Path) -> None:
+    mels = [sentence.mel for sentence in speech.sentences if sentence.mel is not None]
+    content = io.BytesIO()
+    np.save(content, tts.joined_mel(mels).numpy())
+    write_whole({path: content.getvalue()})
