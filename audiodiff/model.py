@@ -19,7 +19,6 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from audiodiff.audio.mel import LogMel
 from audiodiff.audio.representation import Representation
 from audiodiff.conditioning.conditioner import Aligning, Conditioner
 from audiodiff.conditioning.label import Labels
@@ -34,6 +33,7 @@ from audiodiff.diffusion.priors import color, whiten
 from audiodiff.diffusion.samplers import NotFiniteError, Sampler
 from audiodiff.errors import InputError
 from audiodiff.files import writing_folder
+from audiodiff.fitting import check_mel, check_text
 from audiodiff.instantiation import instantiate
 from audiodiff.types import Batch, Condition
 
@@ -78,9 +78,9 @@ class AudioDiffusion(nn.Module):
         super().__init__()
         for part in conditioner.modules():
             if isinstance(part, Mel):
-                _check_mel(part.log_mel, representation, denoiser)
+                check_mel(part.log_mel, representation, denoiser)
             if isinstance(part, Text):
-                _check_text(part, representation)
+                check_text(part, representation)
         self.representation = representation  # type: ignore[assignment]
         self.conditioner = conditioner  # type: ignore[assignment]
         self.denoiser = denoiser
@@ -385,24 +385,3 @@ def _items(batch: Batch, seed: int | Sequence[int], items: Sequence[int] | None)
     if items is not None:
         return items
     return range(batch.size) if isinstance(seed, int) else [0] * batch.size
-
-
-def _check_mel(log_mel: LogMel, representation: Any, denoiser: Denoiser) -> None:
-    """Refuses a mel whose frames do not lie where the network looks for them."""
-    # A sample-level network has a hop of its own, the stride of its upsampler.
-    hop_length = representation.hop_length * getattr(denoiser.network, "hop_length", 1)
-    ours, theirs = (representation.sample_rate, hop_length), (log_mel.sample_rate, log_mel.hop_length)
-    if ours != theirs:
-        raise InputError(
-            f"mel of {theirs[0]} Hz with a frame every {theirs[1]} samples, the model makes audio of "
-            f"{ours[0]} Hz and takes a frame every {ours[1]} samples; choose features, data and hop to match"
-        )
-
-
-def _check_text(text: Text, representation: Any) -> None:
-    """Refuses a text whose tokens do not sound like what is diffused."""
-    ours, theirs = representation.shape(representation.hop_length)[0], text.encoder.mean.out_features
-    if ours != theirs:
-        raise InputError(
-            f"text encoder of {theirs} features, the model diffuses {ours}; choose features to match"
-        )

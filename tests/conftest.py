@@ -56,4 +56,6 @@ def mini_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def speechbrain_alone() -> None:
     """Skips where other tests share the process: speechbrain changes torch's DataLoader for all of it."""
     if os.environ.get("AUDIODIFF_CLIENT") != "speechbrain":
-        pytest.skip("speechbrain needs a process of its own: AUDIODIFF_CLIENT=speechbrain pytest -k speechbrain")
+        pytest.skip(
+            "speechbrain needs a process of its own: AUDIODIFF_CLIENT=speechbrain pytest -k speechbrain"
+        )

@@ -27,7 +27,8 @@ ALLOWED: dict[str, set[str]] = {
     "conditioning": BASE | {"audio.mel"},
     "data": BASE | {"audio.io"},
     "instantiation": BASE,
-    "model": BASE | MIDDLE | {"instantiation"},
+    "fitting": BASE | MIDDLE,
+    "model": BASE | MIDDLE | {"instantiation", "fitting"},
     **{part: BASE | MIDDLE | {"instantiation", "model", "progress"} for part in UPPER},
     # A metric is a function of two signals; training ranks its checkpoints by one.
     "training": BASE | MIDDLE | {"instantiation", "model", "progress", "evaluation.metrics"},

@@ -16,7 +16,7 @@ _M_MMAP_MAX, _M_TRIM_THRESHOLD = -4, -1
 def keep_freed_memory() -> bool:
     """Tells the C library to keep what is freed, for the rest of this process; returns whether it understood.
 
-    The process then holds the most that it ever needed. Other allocators (preloaded jemalloc, macOS, musl) are left alone.
+    The process then holds the most that it ever needed. Other allocators (jemalloc, macOS, musl) are left alone.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
