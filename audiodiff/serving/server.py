@@ -21,6 +21,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 from torch import Tensor
 
 from audiodiff.errors import InputError
@@ -113,17 +114,33 @@ class Server:
             self.streams -= 1
             raise
         head = _endless_wav(self.engine.sample_rate) if kind == "wav" else b""
-        return StreamingResponse(self._send(pieces, head, first), media_type=FORMATS[kind])
 
-    async def _send(self, pieces: _Pieces, head: bytes, piece: Tensor | None) -> AsyncIterator[bytes]:
-        try:
-            yield head
-            while piece is not None:
-                yield _pcm(piece)
-                piece = await run_in_threadpool(pieces.next)
-        finally:
+        def end() -> None:
             self.streams -= 1
             pieces.close()
+
+        return _Streamed(_bytes_of(pieces, head, first), FORMATS[kind], end)
+
+
+class _Streamed(StreamingResponse):
+    """A stream that ends once, also where the client hung up before it began."""
+
+    def __init__(self, content: AsyncIterator[bytes], media_type: str, end: Callable[[], None]) -> None:
+        super().__init__(content, media_type=media_type)
+        self._end = end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._end()
+
+
+async def _bytes_of(pieces: _Pieces, head: bytes, piece: Tensor | None) -> AsyncIterator[bytes]:
+    yield head
+    while piece is not None:
+        yield _pcm(piece)
+        piece = await run_in_threadpool(pieces.next)
 
 
 class _Pieces:

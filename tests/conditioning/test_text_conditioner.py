@@ -53,7 +53,12 @@ def frames_of(condition: Condition) -> Tensor:
 @torch.no_grad()
 def test_the_network_hears_the_mean_of_the_noise_for_as_long_as_the_text_lasts() -> None:
     condition = text()(batch())
-    assert condition.local is condition.prior_mean
+    mean, frames = mean_of(condition), frames_of(condition)
+    assert condition.local is not None
+    for local, of_noise, count in zip(condition.local, mean, frames.tolist(), strict=True):
+        assert torch.equal(local[:, :count], of_noise[:, :count])
+        # Beyond, the network hears the last frame, as in a batch of its own.
+        assert torch.equal(local[:, count:], local[:, count - 1 : count].expand_as(local[:, count:]))
     assert mean_of(condition).shape == (2, FEATURES, int(frames_of(condition).max()))
     assert bool((frames_of(condition) >= COUNTS).all())
     assert not mean_of(condition)[1, :, frames_of(condition)[1] :].any()
