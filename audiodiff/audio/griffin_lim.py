@@ -148,8 +148,17 @@ def synthesize(log_mel: LogMel, spectrum: Tensor) -> Tensor:
     right = size - log_mel.win_length - left
     window = torch.nn.functional.pad(log_mel.window.to(spectrum.real), (left, right))
     pieces = torch.fft.irfft(spectrum, n=size, dim=0) * window[:, None]  # [n_fft, F]
-    weights = window.square()[:, None].expand_as(pieces)
-    total = (pieces.shape[1] - 1) * hop + size
-    added = torch.nn.functional.fold(torch.stack([pieces, weights]), (1, total), (1, size), stride=(1, hop))
-    signal, weight = added[:, 0, 0]
-    return signal / weight.clamp_min(1e-8)
+    frames = pieces.shape[1]
+    signal = _overlap_add(pieces, frames, hop)
+    weight = _overlap_add(window.square()[:, None], frames, hop)
+    return (signal / weight.clamp_min(1e-8))[: (frames - 1) * hop + size]
+
+
+def _overlap_add(pieces: Tensor, frames: int, hop: int) -> Tensor:
+    """Returns the sum [(frames + ceil(size / hop) - 1) * hop] of pieces [size, frames or 1], each a hop later."""
+    overlap = -(-pieces.shape[0] // hop)
+    rows = torch.nn.functional.pad(pieces, (0, 0, 0, overlap * hop - pieces.shape[0])).reshape(overlap, hop, -1)
+    total = pieces.new_zeros(hop, frames + overlap - 1)
+    for place, row in enumerate(rows):
+        total[:, place : place + frames] += row
+    return total.T.reshape(-1)
