@@ -157,7 +157,9 @@ def synthesize(log_mel: LogMel, spectrum: Tensor) -> Tensor:
 def _overlap_add(pieces: Tensor, frames: int, hop: int) -> Tensor:
     """Returns the sum [(frames + ceil(size / hop) - 1) * hop] of pieces [size, frames or 1], each a hop later."""
     overlap = -(-pieces.shape[0] // hop)
-    rows = torch.nn.functional.pad(pieces, (0, 0, 0, overlap * hop - pieces.shape[0])).reshape(overlap, hop, -1)
+    rows = torch.nn.functional.pad(pieces, (0, 0, 0, overlap * hop - pieces.shape[0])).reshape(
+        overlap, hop, -1
+    )
     total = pieces.new_zeros(hop, frames + overlap - 1)
     for place, row in enumerate(rows):
         total[:, place : place + frames] += row
