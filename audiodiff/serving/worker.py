@@ -142,10 +142,11 @@ class Worker(Generic[Request]):
                 job = self._queue.get_nowait()
             except queue.Empty:
                 break
-            if job is not None:
+            if job is not None and job.waveform.set_running_or_notify_cancel():
                 job.waveform.set_exception(Busy("the server is stopping"))
         self._queue.put(None)
-        self._thread.join(self.limits.timeout_seconds)
+        # To its end: a thread that computes while the interpreter goes takes the process down with it.
+        self._thread.join()
 
     def submit(self, job: Request) -> None:
         """Adds a request.
