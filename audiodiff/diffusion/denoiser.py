@@ -159,6 +159,14 @@ class Denoiser(nn.Module):
         """Returns (c_in, c_skip, c_out) at t, float64."""
         return self.parameterization(self.schedule.alpha(t), self.schedule.sigma(t))
 
+    def to_network(self, x_t: Tensor, condition: Condition) -> Tensor:
+        """Returns whitened x_t [B, C, F] in the coordinates that the network sees: the data's."""
+        return color(x_t, condition)
+
+    def from_network(self, prediction: Tensor, condition: Condition) -> Tensor:
+        """Returns what the network predicted [B, C, F] in whitened coordinates."""
+        return whiten_scale(prediction, condition)
+
     def _predict(
         self, network: Callable[[Tensor, Tensor], Tensor], x_t: Tensor, t: Tensor, condition: Condition
     ) -> tuple[Tensor, ...]:
@@ -166,8 +174,10 @@ class Denoiser(nn.Module):
         t = _per_item(t, x_t)
         c_in, _, _ = self.coefficients(t)
         label = self.noise_label(self.schedule, t).to(device=x_t.device, dtype=x_t.dtype)
-        prediction, *others = network(expand(c_in, x_t) * color(x_t, condition), label).split(x_t.shape[1], 1)
-        return whiten_scale(prediction, condition), *others
+        prediction, *others = network(expand(c_in, x_t) * self.to_network(x_t, condition), label).split(
+            x_t.shape[1], 1
+        )
+        return self.from_network(prediction, condition), *others
 
     def _open(self, condition: Condition) -> Callable[[Tensor, Tensor], Tensor]:
         return lambda x, noise_label: self.network(x, noise_label, condition)
@@ -180,13 +190,13 @@ class WhitenedDenoiser(Denoiser):
     network at the same level, and the levels themselves only as what the condition tells.
     """
 
-    def _predict(
-        self, network: Callable[[Tensor, Tensor], Tensor], x_t: Tensor, t: Tensor, condition: Condition
-    ) -> tuple[Tensor, ...]:
-        t = _per_item(t, x_t)
-        c_in, _, _ = self.coefficients(t)
-        label = self.noise_label(self.schedule, t).to(device=x_t.device, dtype=x_t.dtype)
-        return network(expand(c_in, x_t) * x_t, label).split(x_t.shape[1], 1)
+    def to_network(self, x_t: Tensor, condition: Condition) -> Tensor:
+        """Returns x_t [B, C, F] itself."""
+        return x_t
+
+    def from_network(self, prediction: Tensor, condition: Condition) -> Tensor:
+        """Returns the prediction [B, C, F] itself."""
+        return prediction
 
 
 class VarianceDenoiser(Denoiser):

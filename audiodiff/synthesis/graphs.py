@@ -15,13 +15,16 @@ from torch import Tensor, nn
 from audiodiff.conditioning.conditioner import Joint, Unconditional
 from audiodiff.conditioning.label import Labels
 from audiodiff.conditioning.mel import Mel
-from audiodiff.diffusion.denoiser import Denoiser, WhitenedDenoiser
+from audiodiff.diffusion.denoiser import Denoiser
 from audiodiff.diffusion.guidance import Guidance
 from audiodiff.diffusion.plan import Plan
-from audiodiff.diffusion.priors import color, whiten_scale
+from audiodiff.diffusion.priors import color
 from audiodiff.errors import InputError
 from audiodiff.model import AudioDiffusion
 from audiodiff.types import Condition
+
+Ask = Callable[[Tensor, Tensor | float, Tensor], Tensor]
+"""(x, c_in, noise label) -> prediction of the network."""
 
 
 class Door(nn.Module):
@@ -106,7 +109,7 @@ class DenoiserGraph(nn.Module):
         """
         condition = self.door(self.door.length(x, mel), mel, rows)
         c_in, c_skip, c_out = coefficients[:, :, None, None].unbind(1)
-        prediction = network_of(self.denoiser, condition)(c_in * x, label)
+        prediction = network_of(self.denoiser, condition)(x, c_in, label)
         return c_skip * x + c_out * prediction
 
 
@@ -159,16 +162,16 @@ class SamplerGraph(nn.Module):
         )
 
     def _estimate(
-        self, ask: Callable[[Tensor, Tensor], Tensor], other: Callable[[Tensor, Tensor], Tensor] | None,
+        self, ask: Ask, other: Ask | None,
         x: Tensor, number: int,
     ) -> Tensor:  # fmt: skip
         label, c_in, c_skip, c_out = self.settings[number]
         told = torch.full((x.shape[0],), label)
-        clean = c_skip * x + c_out * ask(c_in * x, told)
+        clean = c_skip * x + c_out * ask(x, c_in, told)
         low, high = self.guidance.interval
         if other is None or not low <= self.plan.times[number] <= high:
             return clean
-        worse = c_skip * x + c_out * other(c_in * x, told)
+        worse = c_skip * x + c_out * other(x, c_in, told)
         return worse + self.guidance.scale * (clean - worse)
 
 
@@ -220,9 +223,9 @@ def settings_at(denoiser: Denoiser, times: tuple[float, ...]) -> list[tuple[floa
     return list(zip(*(part.tolist() for part in (labels, *denoiser.coefficients(t))), strict=True))
 
 
-def network_of(denoiser: Denoiser, condition: Condition) -> Callable[[Tensor, Tensor], Tensor]:
-    """Returns (c_in x, label) -> prediction in the coordinates of x, whitened where there is a prior."""
+def network_of(denoiser: Denoiser, condition: Condition) -> Ask:
+    """Returns (x, c_in, label) -> prediction in the coordinates of x, whitened where there is a prior."""
     network = denoiser.network.bind(condition)
-    if isinstance(denoiser, WhitenedDenoiser):
-        return lambda x, label: network(x, label)
-    return lambda x, label: whiten_scale(network(color(x, condition), label), condition)
+    return lambda x, c_in, label: denoiser.from_network(
+        network(c_in * denoiser.to_network(x, condition), label), condition
+    )
