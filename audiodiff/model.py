@@ -35,6 +35,7 @@ from audiodiff.errors import InputError
 from audiodiff.files import writing_folder
 from audiodiff.fitting import check_mel, check_text
 from audiodiff.instantiation import instantiate
+from audiodiff.interval import LabelValues
 from audiodiff.types import Batch, Condition
 
 WEIGHTS, CONFIG, CARD, FACTS = "model.safetensors", "config.yaml", "README.md", "training.json"
@@ -92,8 +93,8 @@ class AudioDiffusion(nn.Module):
         return self.representation.sample_rate
 
     @property
-    def labels(self) -> dict[str, tuple[str, ...]]:
-        """The label names that the model was trained with, and their values; empty when it is told none."""
+    def labels(self) -> dict[str, LabelValues]:
+        """The label names that the model was trained with, with values or an interval; empty when it is told none."""
         tables = [part.values for part in self.modules() if isinstance(part, Labels)]
         return {name: values for table in tables for name, values in table.items()}
 

@@ -17,9 +17,9 @@ MODULES = {
     ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): file
     for file in PACKAGE.rglob("*.py")
 }
-BASE = {"", "types", "errors", "files", "progress", "recipes_folder"}
+BASE = {"", "types", "errors", "files", "interval", "progress", "recipes_folder"}
 MIDDLE = {"diffusion", "audio", "networks", "conditioning", "data", "text"}
-UPPER = {"synthesis", "training", "evaluation", "interop"}
+UPPER = {"synthesis", "editing", "training", "evaluation", "interop"}
 # Part of the package -> what it may import besides itself; "audio.mel" allows that module alone.
 ALLOWED: dict[str, set[str]] = {
     **{part: BASE for part in (*BASE, "progress")},
@@ -33,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     # A metric is a function of two signals; training ranks its checkpoints by one.
     "training": BASE | MIDDLE | {"instantiation", "model", "progress", "evaluation.metrics"},
     "evaluation": BASE | MIDDLE | {"instantiation", "model", "progress", "synthesis"},
+    "editing": BASE | MIDDLE | {"instantiation", "model", "synthesis"},
     "serving": BASE | MIDDLE | {"model", "synthesis"},
     "cli": BASE | MIDDLE | UPPER | {"instantiation", "model", "progress", "serving"},
 }

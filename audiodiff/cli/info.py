@@ -20,6 +20,7 @@ def info(
 
     from audiodiff.conditioning.mel import Mel
     from audiodiff.diffusion.process import describe_end, off_distribution
+    from audiodiff.interval import listed
     from audiodiff.model import FACTS, find_model, load
     from audiodiff.training.start import parameter_count
 
@@ -34,7 +35,7 @@ def info(
         "sampler": json.dumps(trained.recipe["sampler"]),
         "guidance": str(trained.steering.guidance.scale),
     }
-    rows |= {f"label {name}": ", ".join(values) for name, values in trained.labels.items()}
+    rows |= {f"label {name}": listed(values) for name, values in trained.labels.items()}
     for part in trained.modules():
         if isinstance(part, Mel):
             rows["mel"] = json.dumps(part.log_mel.definition())

@@ -20,6 +20,7 @@ from audiodiff.data.entries import Entry, Summary
 from audiodiff.data.order import Shards
 from audiodiff.data.segments import Clips
 from audiodiff.errors import InputError
+from audiodiff.interval import label_values
 
 ReadTexts = Callable[[Sequence[str]], Sequence[Sequence[int] | None]]
 """Texts -> the tokens of each, or None for one that cannot be read."""
@@ -44,7 +45,7 @@ class Limits:
 
     samples: int
     frames: Callable[[int], int]
-    labels: Mapping[str, Sequence[str]]
+    labels: Mapping[str, Sequence[str] | Mapping[str, float]]
 
 
 class TranscribedClips:
@@ -67,7 +68,7 @@ class TranscribedClips:
             InputError: no clip is left.
         """
         self._clips = clips
-        self._known = {name: frozenset(map(str, values)) for name, values in limits.labels.items()}
+        self._known = {name: label_values(name, values) for name, values in limits.labels.items()}
         self.left_out: Counter[str] = Counter()
         self.other_labels: Counter[str] = Counter()
         numbers, tokens = self._chosen(read, limits)

@@ -18,6 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from torch import Tensor
 
 from audiodiff.errors import InputError
+from audiodiff.interval import choices
 from audiodiff.serving.server import FORMATS, Refused, Server
 from audiodiff.serving.worker import Job, Limits
 from audiodiff.synthesis.resynthesis import read_source
@@ -126,7 +127,7 @@ class Vocoding:
                 )
             if value and value not in known[name]:
                 raise Refused(
-                    400, "query", f"{name} {value!r} is unknown; choose one of {', '.join(known[name])}"
+                    400, "query", f"{name} {value!r} is unknown; choose {choices(known[name])}"
                 )
         if not seed.isascii() or not seed.isdigit() or int(seed) >= 2**64:
             raise Refused(400, "query", f"seed: got {seed!r}, expected a whole number from 0 to 2^64 - 1")

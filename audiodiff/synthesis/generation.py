@@ -13,6 +13,7 @@ import torch
 from rich.progress import Progress, TaskID
 
 from audiodiff.errors import InputError
+from audiodiff.interval import Interval, choices, listed
 from audiodiff.model import FACTS, AudioDiffusion, Steering, find_model
 from audiodiff.progress import progress_bar
 from audiodiff.synthesis.samples import Sample, draw_samples, write_record, write_sample
@@ -49,7 +50,7 @@ def label_sets(
     Args:
         known: the model's label names and values.
         wanted: "value" or "name=value", the same for all sounds.
-        each: label names of which every value is made.
+        each: label names of which every value is made; of an interval every whole step.
         count: sounds per combination.
 
     Raises:
@@ -73,11 +74,10 @@ def _named_label(known: Mapping[str, Sequence[str]], text: str) -> tuple[str, st
         if name not in known:
             raise InputError(f"label name {name!r} is unknown; this model has {_listed(known)}")
         if value not in known[name]:
-            raise InputError(
-                f"{name} {value!r} is unknown to this model; choose one of {', '.join(known[name])}"
-            )
+            raise InputError(f"{name} {value!r} is unknown to this model; choose {choices(known[name])}")
         return name, value
-    names = [name for name, values in known.items() if text in values]
+    # A bare number says too little: it may be a class, a pitch or a level.
+    names = [name for name, values in known.items() if not isinstance(values, Interval) and text in values]
     if not names:
         raise InputError(f"label {text!r} is unknown to this model; it has {_values(known)}")
     if len(names) > 1:
@@ -159,4 +159,4 @@ def _listed(known: Mapping[str, Sequence[str]]) -> str:
 
 
 def _values(known: Mapping[str, Sequence[str]]) -> str:
-    return "; ".join(f"{name}: {', '.join(values)}" for name, values in known.items()) or "no labels"
+    return "; ".join(f"{name}: {listed(values)}" for name, values in known.items()) or "no labels"

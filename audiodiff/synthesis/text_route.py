@@ -78,7 +78,7 @@ class Route:
     @property
     def speakers(self) -> tuple[str, ...]:
         """Whom the model can speak as; empty for a model of one speaker."""
-        return self.model.labels.get(SPEAKER, ())
+        return tuple(self.model.labels.get(SPEAKER, ()))
 
     @property
     def log_mel(self) -> LogMel:

@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 
 import audiodiff
+from audiodiff.interval import listed
 
 
 def run_facts(
@@ -77,7 +78,7 @@ def model_card(
         "Commit": facts["commit"],
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
-    labels = "".join(f"\n- {name}: {', '.join(values)}" for name, values in known_labels.items())
+    labels = "".join(f"\n- {name}: {listed(values)}" for name, values in known_labels.items())
     return (
         f"# {facts['experiment']}\n\nAn audiodiff model.\n\n| | |\n|---|---|\n{table}\n\n"
         f"Command: `{facts['command']}`\n"
