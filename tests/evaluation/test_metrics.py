@@ -22,6 +22,8 @@ CLIPS = {
     16000: "speech_commands_excerpt/SpeechCommands/speech_commands_v0.01/seven/*.wav",
     22050: "ljspeech_excerpt/LJSpeech-1.1/wavs/LJ001-0008.wav",
 }
+NOISE_IS_HEARD = ["estoi", "lsd", "mcd", "mel_l1", "mrstft", "periodicity_error", "pesq_nb", "pesq_wb"]
+NOISE_IS_HEARD += ["si_sdr", "silence_level", "stoi"]
 every_metric = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 every_rate = pytest.mark.parametrize("rate", CLIPS)
 
@@ -62,11 +64,19 @@ def test_equal_signals_score_best(metric: Metric, rate: int, data_dir: Path) -> 
     recording = clip(data_dir, rate)
     best = measure(metric, recording, recording, rate)
     if metric.key != "silence_level":  # its best is the noise floor of the recording
-        extreme = {"pesq_nb": 4.549, "pesq_wb": 4.644, "stoi": 1.0}.get(metric.key, 0.0)
+        perfect = {
+            "pesq_nb": 4.549,
+            "pesq_wb": 4.644,
+            "stoi": 1.0,
+            "estoi": 1.0,
+            "f0_correlation": 1.0,
+            "si_sdr": 100.0,
+        }
+        extreme = perfect.get(metric.key, 0.0)
         assert best == pytest.approx(extreme, abs=1e-3)
 
 
-@pytest.mark.parametrize("key", ["lsd", "mcd", "mrstft", "pesq_nb", "pesq_wb", "silence_level", "stoi"])
+@pytest.mark.parametrize("key", NOISE_IS_HEARD)
 @every_rate
 def test_more_noise_scores_worse(key: str, rate: int, data_dir: Path) -> None:
     metric, recording = METRICS[key], clip(data_dir, rate)
@@ -125,6 +135,59 @@ def test_silence_level_is_the_level_of_hiss_under_the_sound(rate: int) -> None:
     assert METRICS["silence_level"].function(reference, reference, rate) == pytest.approx(
         -80, abs=0.1
     )  # floor
+
+
+@pytest.mark.parametrize("gain_db", [-12.0, 6.0])
+def test_loudness_difference_of_a_gain_is_the_gain(gain_db: float) -> None:
+    signal = noise(32000, 0.05)
+    louder = signal * 10 ** (gain_db / 20)
+    assert METRICS["loudness_difference"].function(signal, louder, 16000) == pytest.approx(
+        abs(gain_db), abs=1e-6
+    )
+    assert METRICS["mel_l1"].function(signal, louder, 16000) == pytest.approx(abs(gain_db), abs=1e-6)
+
+
+def test_si_sdr_does_not_hear_a_gain_and_agrees_with_auraloss() -> None:
+    from auraloss.time import SISDRLoss
+
+    signal = noise(16000, 0.1)
+    estimate = 0.3 * signal + noise(16000, 0.02, seed=1)
+    ours = METRICS["si_sdr"].function(signal, estimate, 16000)
+    theirs = -SISDRLoss()(*(torch.as_tensor(each)[None, None] for each in (estimate, signal)))
+    assert ours == pytest.approx(float(theirs), abs=1e-4)
+    assert METRICS["si_sdr"].function(signal, 7 * estimate, 16000) == pytest.approx(ours, abs=1e-9)
+
+
+def test_si_sdr_of_uncorrelated_noise_is_its_level() -> None:
+    signal, other = np.sin(np.arange(16000) * 0.1), np.cos(np.arange(16000) * 0.1)
+    estimate = signal + 0.1 * other
+    assert METRICS["si_sdr"].function(signal, estimate, 16000) == pytest.approx(20, abs=0.05)
+
+
+@every_rate
+def test_a_melody_that_is_transposed_correlates_and_one_upside_down_does_not(rate: int) -> None:
+    time = np.arange(2 * rate) / rate
+    bend = 20 * np.sin(2 * np.pi * 1.5 * time)
+
+    def voice(f0: np.ndarray) -> np.ndarray:
+        phase = 2 * np.pi * np.cumsum(f0) / rate
+        # Faded, since DIO's frames at a sudden end are wrong by a semitone.
+        return np.hanning(f0.size) * np.asarray(sum(np.sin(n * phase) / n for n in range(1, 8)))
+
+    measure_it = METRICS["f0_correlation"].function
+    assert measure_it(voice(150 + bend), voice(200 + bend * 4 / 3), rate) > 0.98
+    assert measure_it(voice(150 + bend), voice(150 - bend), rate) < -0.95
+    with pytest.raises(NotMeasurable, match="does not move"):
+        measure_it(voice(150 + 0 * bend), voice(150 + bend), rate)
+
+
+@every_rate
+def test_periodicity_tells_tones_from_noise(rate: int) -> None:
+    from audiodiff.evaluation.metrics.periodicity_error import periodicity
+
+    assert periodicity(harmonic(120, rate), rate).mean() > 0.97
+    assert periodicity(noise(rate, 0.1), rate).mean() < 0.5
+    assert periodicity(np.zeros(rate), rate).max() == 0
 
 
 @every_metric
@@ -195,6 +258,7 @@ def test_wideband_pesq_is_not_measured_below_16_khz() -> None:
         ("mcd", "mel_cepstral_distance.computation"),
         ("mrstft", "auraloss.freq"),
         ("f0_rmse", "pyworld"),
+        ("loudness_difference", "pyloudnorm"),
     ],
 )
 def test_a_missing_package_is_named_with_the_extra_that_brings_it(

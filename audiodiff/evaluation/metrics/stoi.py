@@ -30,6 +30,13 @@ def stoi(reference: np.ndarray | None, estimate: np.ndarray, sample_rate: int) -
         InputError: signals that cannot be compared, see `signals.matched`.
         NotMeasurable: the reference is silent or has less than 0.4 s of speech.
     """
+    return intelligibility(reference, estimate, sample_rate, extended=False)
+
+
+def intelligibility(
+    reference: np.ndarray | None, estimate: np.ndarray, sample_rate: int, extended: bool
+) -> float:
+    """Returns STOI, or ESTOI where extended; see `stoi`."""
     pystoi = optional_package("pystoi")
     clean, degraded = matched(reference, estimate)
     if np.mean(clean**2) < FLOOR_POWER:
@@ -40,6 +47,6 @@ def stoi(reference: np.ndarray | None, estimate: np.ndarray, sample_rate: int) -
         # pystoi warns and returns 1e-5, which would look like a score.
         warnings.simplefilter("error", RuntimeWarning)
         try:
-            return float(pystoi.stoi(clean, degraded, sample_rate))
+            return float(pystoi.stoi(clean, degraded, sample_rate, extended))
         except RuntimeWarning:
             raise NotMeasurable("too short for STOI (0.4 s of speech)") from None
