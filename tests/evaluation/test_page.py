@@ -1,0 +1,248 @@
+"""The page of an evaluation: complete in itself, right in its numbers, and alive in a real browser."""
+
+from __future__ import annotations
+
+import functools
+import re
+import shutil
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from audiodiff.audio import io
+from audiodiff.errors import InputError
+from audiodiff.evaluation.page import media
+from audiodiff.evaluation.page.content import content_of
+from audiodiff.evaluation.page.page import chosen_files, render, write_page
+
+RATE = 8000
+FILES = [f"take_{number}.wav" for number in range(9)]
+
+
+def tone(path: Path, frequency: float, seconds: float = 0.3) -> Path:
+    time = torch.arange(round(seconds * RATE)) / RATE
+    io.write(path, 0.3 * torch.sin(2 * torch.pi * frequency * time)[None], RATE)
+    return path
+
+
+def metric(better: str) -> dict[str, str]:
+    return {
+        "name": "Error" if better == "lower" else "Quality",
+        "unit": "dB",
+        "better": better,
+        "definition": "D <&>.",
+    }
+
+
+def score(values: dict[str, float]) -> dict[str, Any]:
+    mean = sum(values.values()) / len(values)
+    return {"mean": mean, "interval_95": [mean - 1, mean + 1], "files": values, "not_measurable": {}}
+
+
+def numbers() -> dict[str, Any]:
+    good = {file: 10.0 + place for place, file in enumerate(FILES)}
+    bad = {file: 5.0 - place for place, file in enumerate(FILES)}
+    systems = {"good": {"pesq_wb": score(good)}, "bad </td>": {"pesq_wb": score(bad)}}
+    facts = {
+        "good": {"samples": {"real_time_factor": 0.5, "seed": 1}, "training": {}},
+        "bad </td>": {"samples": {"real_time_factor": 0.1}, "training": {}},
+    }
+    return {
+        "title": "Results of <script>alert(1)</script>",
+        "command": "audiodiff evaluate 'a & b'",
+        "facts": facts,
+        "notes": ["A note."],
+        "vocoder": {"metrics": {"pesq_wb": metric("higher")}, "systems": systems},
+    }
+
+
+@pytest.fixture
+def sounds(tmp_path: Path) -> dict[str, dict[str, Path]]:
+    return {
+        name: {
+            file: tone(tmp_path / name.strip("</td> ") / file, 200 + 50 * place)
+            for place, file in enumerate(FILES)
+        }
+        for name in ("good", "bad </td>")
+    }
+
+
+@pytest.fixture
+def references(tmp_path: Path) -> dict[str, Path]:
+    return {file: tone(tmp_path / "reference" / file, 210 + 50 * place) for place, file in enumerate(FILES)}
+
+
+class Tags(HTMLParser):
+    """Collects the tags, and whether they close in the order in which they opened."""
+
+    VOID = ("meta", "img", "input", "br", "line", "circle")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+        self.identifiers: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in self.VOID:
+            self.open.append(tag)
+        told = dict(attrs)
+        self.addresses += [str(told[key]) for key in ("src", "href") if key in told]
+        self.identifiers += [str(told["id"])] if "id" in told else []
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in self.VOID
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_page_is_whole_html_and_asks_nothing_of_the_network(
+    sounds: dict[str, dict[str, Path]], references: dict[str, Path]
+) -> None:
+    page = render(content_of(numbers(), sounds, references))
+    tags = Tags()
+    tags.feed(page)
+    assert tags.open == []
+    assert len(set(tags.identifiers)) == len(tags.identifiers)
+    assert all(address.startswith(("data:", "#")) for address in tags.addresses)
+    assert "http" not in re.sub(r"http-equiv|data:[a-z/]+;base64,[\w+/=]+", "", page)
+    assert "<script>alert" not in page
+    assert len([address for address in tags.addresses if address.startswith("data:audio")]) == 3 * len(FILES)
+
+
+def test_same_content_gives_the_same_page(
+    sounds: dict[str, dict[str, Path]], references: dict[str, Path]
+) -> None:
+    content = content_of(numbers(), sounds, references)
+    assert render(content) == render(content)
+
+
+def test_sounds_inside_are_the_sounds(tmp_path: Path) -> None:
+    import base64
+    import io as bytes_io
+
+    import soundfile
+
+    samples, rate = media.read_sound(tone(tmp_path / "a.wav", 300))
+    uri = media.sound_uri(samples, rate)
+    heard, found = soundfile.read(bytes_io.BytesIO(base64.b64decode(uri.partition(",")[2])), always_2d=True)
+    assert found == rate
+    np.testing.assert_allclose(heard, samples, atol=2**-15)
+
+
+def test_worst_and_best_are_among_the_chosen(sounds: dict[str, dict[str, Path]]) -> None:
+    content = content_of(numbers(), {"good": sounds["good"]}, {})
+    chosen = chosen_files(content, 6)
+    assert chosen[:2] == FILES[:2]
+    assert chosen[-2:] == FILES[-2:]
+    assert len(set(chosen)) == 6
+    assert chosen_files(content, 100) == FILES
+    assert chosen_files(content, 0) == []
+
+
+def test_more_or_less_than_no_files_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="0 or more"):
+        write_page(content_of(numbers(), {}, {}), tmp_path / "report.html", -1)
+
+
+def test_difference_of_equal_sounds_is_white_and_of_a_louder_one_red() -> None:
+    import base64
+    import io as bytes_io
+
+    from matplotlib.image import imread
+
+    samples = np.random.default_rng(0).normal(0, 0.1, (RATE, 1))
+    levels = media.spectrogram(samples, RATE)
+
+    def colours(estimate: np.ndarray) -> np.ndarray:
+        uri = media.difference_uri(estimate, levels)
+        return imread(bytes_io.BytesIO(base64.b64decode(uri.partition(",")[2])))[..., :3]
+
+    assert colours(levels).min() > 0.95
+    louder = colours(levels + 20).mean((0, 1))
+    assert louder[0] > louder[2] + 0.2
+
+
+@functools.cache
+def chromium() -> str | None:
+    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    place = chromium()
+    if place is None:
+        pytest.skip("no Chromium (Debian, Ubuntu: apt install chromium)")
+    playwright = pytest.importorskip("playwright.sync_api")
+    arguments = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
+    with playwright.sync_playwright() as running:
+        opened = running.chromium.launch(executable_path=place, args=arguments)
+        yield opened
+        opened.close()
+
+
+def test_page_lives_in_a_browser(
+    tmp_path: Path, sounds: dict[str, dict[str, Path]], references: dict[str, Path], browser: Any
+) -> None:
+    path = tmp_path / "report.html"
+    write_page(content_of(numbers(), sounds, references), path)
+    page = browser.new_page(color_scheme="dark")
+    complaints: list[str] = []
+    requests: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url[:60]))
+    page.goto(path.as_uri())
+
+    # A heading sorts by value, by mouse and by keyboard.
+    first = page.locator("table.sortable tbody tr th").first
+    assert first.inner_text() == "good"
+    heading = page.get_by_role("button", name="Quality")
+    heading.click()
+    assert first.inner_text() == "bad </td>"
+    assert page.locator("th[aria-sort]").get_attribute("aria-sort") == "ascending"
+    heading.focus()
+    page.keyboard.press("Enter")
+    assert first.inner_text() == "good"
+
+    # Files are found by name and ordered.
+    page.get_by_label("File name contains").fill("take_3")
+    assert page.locator("article.file:visible").count() == 1
+    assert page.locator("#count").inner_text() == f"1 of {len(FILES)} files"
+    page.get_by_label("File name contains").fill("")
+    page.get_by_label("Order").select_option("pesq_wb down")
+    assert page.locator("article.file h3").first.inner_text() == FILES[-1]
+
+    # Every sound can be played, one at a time.
+    ready = "new Promise(r => { e.onloadedmetadata = () => r(true); e.onerror = () => r(false) })"
+    wait = f"e => e.readyState >= 1 ? true : {ready}"
+    players = page.locator("audio")
+    assert players.count() == 3 * len(FILES)
+    assert all(player.evaluate(wait) for player in players.all())
+    assert players.first.evaluate("e => e.duration") == pytest.approx(0.3, abs=0.01)
+    players.nth(0).evaluate("e => { e.loop = true; return e.play() }")
+    players.nth(1).evaluate("e => e.play()")
+    page.wait_for_function("document.querySelectorAll('audio')[0].paused")
+
+    # Every picture is one, and has words for those who do not see it.
+    assert page.locator("img").evaluate_all("all => all.every(e => e.naturalWidth > 10 && e.alt.length > 5)")
+    unnamed = (
+        "all => all.filter(e => !(e.innerText || e.getAttribute('aria-label') || e.labels?.length)).length"
+    )
+    assert page.locator("button, audio, select, input").evaluate_all(unnamed) == 0
+
+    paper = "getComputedStyle(document.body).backgroundColor"
+    dark = page.evaluate(paper)
+    page.get_by_role("button", name="Light or dark").click()
+    assert page.evaluate(paper) != dark
+
+    page.set_viewport_size({"width": 380, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert complaints == []
+    assert [url for url in requests if not url.startswith(("data:", "file:"))] == []
