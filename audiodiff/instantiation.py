@@ -19,12 +19,14 @@ _BUILDABLE = tuple(
         "audio.mel",
         "audio.representation",
         "audio.mel_representation",
+        "audio.latent_representation",
         "audio.wavelet",
         "networks",
         "conditioning",
     )
 )
 _BUILDABLE += ("audiodiff.model.AudioDiffusion", "audiodiff.training.teacher.Teacher", "torch.nn.")
+_BUILDABLE += ("audiodiff.interop.encodec.EncodecLatents",)
 # Not all of `text`: phonemes are kept in a folder.
 _BUILDABLE += ("audiodiff.text.front_end.TextFrontEnd",)
 

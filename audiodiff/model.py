@@ -49,10 +49,16 @@ class Steering:
         guidance: how far.
         against: the model whose estimate under the same condition it moves away from (autoguidance); None for the
             model's own estimate without labels (classifier-free guidance).
+        negative: labels to move away from in place of none, name -> value; the sound's other labels stay.
     """
 
     guidance: Guidance = Guidance()  # noqa: RUF009 a frozen value
     against: AudioDiffusion | None = None
+    negative: Mapping[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.negative and (self.guidance.scale == 1 or self.against is not None):
+            raise InputError("guidance: a negative label needs a scale above 1, and no weaker model beside it")
 
 
 UNSTEERED = Steering()
@@ -160,6 +166,8 @@ class AudioDiffusion(nn.Module):
         other = steering.against
         if steering.guidance.scale == 1:
             return denoise, condition
+        if steering.negative:
+            return guided(denoise, self._negative(batch, steering), steering.guidance), condition
         if other is None:
             self._check_null()
             nothing = replace(self.conditioner.null(batch), frames=condition.frames)
@@ -168,9 +176,7 @@ class AudioDiffusion(nn.Module):
             raise InputError("guidance: the model to guide against has another representation than this one")
         mirrored = other.condition(batch)
         if not mirrored.same_prior(condition):
-            raise InputError(
-                "guidance: the model to guide against starts from other noise (prior) than this one"
-            )
+            raise InputError("guidance: the model to guide against starts from other noise (prior)")
         return guided(denoise, other.denoiser.bind(mirrored), steering.guidance), condition
 
     def synthesize(
@@ -275,6 +281,11 @@ class AudioDiffusion(nn.Module):
         (folder / CONFIG).write_text(yaml.safe_dump(dict(recipe), sort_keys=False), encoding="utf-8")
         (folder / FACTS).write_text(json.dumps(dict(facts), indent=2) + "\n", encoding="utf-8")
         (folder / CARD).write_text(card, encoding="utf-8")
+
+    def _negative(self, batch: Batch, steering: Steering) -> Denoise:
+        """Returns (x, t) -> clean under the labels to move away from."""
+        labels = {name: (value,) * batch.size for name, value in (steering.negative or {}).items()}
+        return self.denoiser.bind(self.condition(replace(batch, labels=dict(batch.labels) | labels)))
 
     def _check_null(self) -> None:
         if not self.labels:

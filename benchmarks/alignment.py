@@ -1,22 +1,29 @@
-"""Cost of monotonic alignment search: the library's loop over frames beside a plain loop over every cell.
+"""Cost of monotonic alignment search: the library's beside a plain loop over every cell and what others compiled.
 
-    python benchmarks/alignment.py --items 16 --tokens 100 --frames 600 --repeats 5
+    python -m pip install --no-deps --target others monotonic-alignment-search   # coqui-tts' Cython; optional
+    PYTHONPATH=others python benchmarks/alignment.py --threads 1
 
-A batch of Grad-TTS' training has 16 items; a sentence of 7 s at LJ Speech's mel has about 600 frames, and
-about 100 phonemes. Prints milliseconds per batch, the fastest of the repeats, and checks that both agree.
+A batch of Grad-TTS' training has 16 items; a sentence of 7 s at LJ Speech's mel has about 600 frames and about 100
+phonemes. The second size is one long utterance. The contestants take turns in one run; every result is checked against
+the plain loop. Prints medians of the time that passed and of the processor's time, in milliseconds a call. What others
+compiled is called as their training code does, with a mask [B, L, F] that is made beforehand.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from audiodiff.conditioning.alignment import monotonic_alignment
+from audiodiff.conditioning.alignment import monotonic_alignment, valid_positions
+
+SIZES = ((16, 100, 600), (1, 400, 2000))  # items, tokens, frames
 
 
 def plain(scores: Tensor, tokens: Tensor, frames: Tensor) -> Tensor:
@@ -37,41 +44,79 @@ def plain(scores: Tensor, tokens: Tensor, frames: Tensor) -> Tensor:
     return alignment
 
 
-def timed(call: Callable[[], Tensor], repeats: int) -> tuple[float, Tensor]:
-    """Returns the fastest of the repeats in milliseconds, and the result."""
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = call()
-        best = min(best, time.perf_counter() - start)
-    return 1000 * best, result
+def contestants(scores: Tensor, tokens: Tensor, frames: Tensor) -> dict[str, Callable[[], Tensor]]:
+    """Returns what is measured, by name; what is not installed is left out."""
+    named: dict[str, Callable[[], Tensor]] = {
+        "audiodiff": lambda: monotonic_alignment(scores, tokens, frames)
+    }
+    try:
+        import monotonic_alignment_search as others
+    except ImportError:
+        print("monotonic-alignment-search is not installed; see --help\n")
+        return named
+    of_tokens, of_frames = (
+        valid_positions(lengths, size)
+        for lengths, size in ((tokens, scores.shape[1]), (frames, scores.shape[2]))
+    )
+    mask = (of_tokens[:, :, None] & of_frames[:, None]).to(scores)
+    named["monotonic-alignment-search, Cython"] = lambda: others.maximum_path(scores, mask)
+    named["monotonic-alignment-search, numpy"] = lambda: others.maximum_path(
+        scores, mask, implementation="numpy"
+    )
+    return named
+
+
+def timed(named: Mapping[str, Callable[[], Tensor]], rounds: int) -> dict[str, tuple[float, float]]:
+    """Returns medians of wall and processor milliseconds of each, which take turns."""
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in named}
+    for _ in range(rounds):
+        for name, call in named.items():
+            wall, processor = time.perf_counter(), time.process_time()
+            call()
+            times[name].append((time.perf_counter() - wall, time.process_time() - processor))
+    return {
+        name: (1000 * statistics.median(w for w, _ in each), 1000 * statistics.median(p for _, p in each))
+        for name, each in times.items()
+    }
+
+
+def report(items: int, tokens: int, frames: int, rounds: int) -> None:
+    """Measures one size and prints its table.
+
+    Raises:
+        SystemExit: two alignments differ.
+    """
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(items, tokens, frames, generator=generator)
+    shares = 0.5 + 0.5 * torch.rand(items, generator=generator)
+    own_tokens, own_frames = (shares * tokens).long(), (shares * frames).long()
+    expected = plain(scores, own_tokens, own_frames)
+    named = contestants(scores, own_tokens, own_frames)
+    for name, call in named.items():  # compiled now, if ever
+        if not torch.equal(call(), expected):
+            raise SystemExit(f"{name}: another alignment than the plain loop's")
+    measured = timed({"plain loop": lambda: plain(scores, own_tokens, own_frames)}, 1) | timed(named, rounds)
+    ours = measured["audiodiff"][1]
+    print(f"| {items} items, up to {tokens} tokens and {frames} frames | ms | ms of processor | ratio |")
+    print("|---|---|---|---|")
+    for name, (wall, processor) in measured.items():
+        print(f"| {name} | {wall:.2f} | {processor:.2f} | {processor / ours:.1f} |")
+    print()
 
 
 def main() -> None:
-    """Measures and prints the table."""
+    """Measures and prints the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--items", type=int, default=16)
-    parser.add_argument("--tokens", type=int, default=100)
-    parser.add_argument("--frames", type=int, default=600)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=31)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    generator = torch.Generator().manual_seed(0)
-    scores = torch.randn(arguments.items, arguments.tokens, arguments.frames, generator=generator)
-    shares = 0.5 + 0.5 * torch.rand(arguments.items, generator=generator)
-    tokens, frames = (shares * arguments.tokens).long(), (shares * arguments.frames).long()
-    slow, expected = timed(lambda: plain(scores, tokens, frames), 1)
-    fast, alignment = timed(lambda: monotonic_alignment(scores, tokens, frames), arguments.repeats)
-    if not torch.equal(alignment, expected):
-        raise SystemExit("the two alignments differ")
-    print(
-        f"{arguments.items} items, up to {arguments.tokens} tokens and {arguments.frames} frames, one thread\n"
-    )
-    print("| monotonic alignment search | ms per batch | ratio |\n|---|---|---|")
-    print(f"| plain loop | {slow:.1f} | {slow / fast:.0f} |")
-    print(f"| audiodiff | {fast:.1f} | 1 |")
+    torch.set_num_threads(arguments.threads)
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    print(f"threads: {arguments.threads}; load average before: {load}; rounds: {arguments.rounds}\n")
+    for size in SIZES:
+        report(*size, arguments.rounds)
 
 
 if __name__ == "__main__":

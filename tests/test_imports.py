@@ -17,7 +17,7 @@ MODULES = {
     ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): file
     for file in PACKAGE.rglob("*.py")
 }
-BASE = {"", "types", "errors", "files", "interval", "progress", "recipes_folder"}
+BASE = {"", "types", "errors", "files", "compiled", "interval", "progress", "recipes_folder"}
 MIDDLE = {"diffusion", "audio", "networks", "conditioning", "data", "text"}
 UPPER = {"synthesis", "editing", "training", "evaluation", "interop"}
 # Part of the package -> what it may import besides itself; "audio.mel" allows that module alone.
@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     **{part: BASE for part in (*BASE, "progress")},
     **{part: BASE for part in MIDDLE},
     "conditioning": BASE | {"audio.mel"},
-    "data": BASE | {"audio.io"},
+    "data": BASE | {"audio.io", "audio.loudness"},
     "instantiation": BASE,
     "fitting": BASE | MIDDLE,
     "model": BASE | MIDDLE | {"instantiation", "fitting"},

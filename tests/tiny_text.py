@@ -63,11 +63,21 @@ def _network(features: int, local: int, vector: int | None) -> dict[str, Any]:
 
 
 def text_recipe(kind: str) -> dict[str, Any]:
-    """Returns a recipe: "mel", "straight", or "speakers", which makes mels in two voices."""
+    """Returns a recipe: "mel", "speakers" (which makes mels in two voices), "straight", or "aligned" to a mel."""
+    if kind == "aligned":
+        return _aligned_recipe()
     features, representation = (2 * HOP, FRAMES) if kind == "straight" else (6, MEL_FRAMES)
     several = kind == "speakers"
     network = _network(features, features, 4 if several else None)
     return recipe_of(representation, _text(features, several), network) | {"sampler": SAMPLER, "text": TEXT}
+
+
+def _aligned_recipe() -> dict[str, Any]:
+    told = _text(6, True) | {
+        "_target_": "audiodiff.conditioning.aligned_text.AlignedText", "log_mel": MEL, "representation": FRAMES,
+        "std_min": 0.03,
+    }  # fmt: skip
+    return recipe_of(FRAMES, told, _network(2 * HOP, 6, 4)) | {"sampler": SAMPLER, "text": TEXT}
 
 
 def vocoder_recipe(**mel: Any) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Griffin-Lim: a waveform from a log-mel without any training, the baseline of every vocoder table.
 
-Mel -> linear magnitudes by non-negative least squares with the mel's own filterbank, then phases by the fast
-Griffin-Lim algorithm: alternate projections on the spectrograms of that magnitude and on those of a real
-signal, with momentum 0.99 (Perraudin, Balazs and Sondergaard 2013, algorithm 2; Griffin and Lim 1984).
+Mel -> linear magnitudes by non-negative least squares with the mel's own filterbank, in a fixed number of iterations,
+then phases by the fast Griffin-Lim algorithm: alternate projections on the spectrograms of that magnitude and on those
+of a real signal, with momentum 0.99 (Perraudin, Balazs and Sondergaard 2013, algorithm 2; Griffin and Lim 1984).
 """
 
 from __future__ import annotations
@@ -19,28 +19,41 @@ from audiodiff.audio.mel_input import bands_first, check_layout
 from audiodiff.errors import InputError
 
 MOMENTUM = 0.99
+# librosa's solver, which published scores of Griffin-Lim come from, stops where it begins on the mels of speech.
+YARDSTICK = 1
 
 
 class GriffinLim:
     """Turns log-mels of one definition into waveforms."""
 
-    def __init__(self, log_mel: LogMel, iterations: int = 60, layout: str | None = None) -> None:
+    def __init__(
+        self,
+        log_mel: LogMel,
+        iterations: int = 60,
+        layout: str | None = None,
+        spectrum_iterations: int = YARDSTICK,
+    ) -> None:
         """Keeps the definition.
 
         Args:
             log_mel: the definition of the mels that will come.
             iterations: projections; 0 leaves the random phases.
             layout: of the mels: "bands_first", "frames_first", or None to tell it by the number of bands.
+            spectrum_iterations: of the linear magnitudes, see `mel_conversion.non_negative`. With the default it
+                scores as published; 50 meet the bands and score higher.
 
         Raises:
-            InputError: iterations is negative, or an unknown layout.
+            InputError: a number of iterations is negative, or an unknown layout.
         """
         check_layout(layout)
-        if iterations < 0:
-            raise InputError(f"iterations: got {iterations}, expected 0 or more")
+        if min(iterations, spectrum_iterations) < 0:
+            raise InputError(
+                f"iterations: got {iterations} and {spectrum_iterations} of the spectrum, expected 0 or more"
+            )
         self.log_mel = log_mel
         self.iterations = iterations
         self.layout = layout
+        self.spectrum_iterations = spectrum_iterations
 
     @property
     def sample_rate(self) -> int:
@@ -104,7 +117,7 @@ class GriffinLim:
 
     def _signal(self, mel: Tensor, seed: int) -> Tensor:
         """Returns the waveform [T'] that the frames of one mel [n_mels, F] cover, from its first sample."""
-        magnitude = linear_spectrum(self.log_mel, mel)
+        magnitude = linear_spectrum(self.log_mel, mel, self.spectrum_iterations)
         generator = torch.Generator().manual_seed(seed)
         angle = 2 * torch.pi * torch.rand(magnitude.shape, generator=generator).to(mel.device)
         phase = torch.polar(torch.ones_like(angle), angle)

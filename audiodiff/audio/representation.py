@@ -18,8 +18,18 @@ from audiodiff.errors import InputError
 
 
 class Representation(Protocol):
-    """The contract between the waveform and the diffused x."""
+    """The contract between the waveform and the diffused x.
 
+    Attributes:
+        sample_rate: Hz.
+        hop_length: samples between positions of x.
+        channels: of the audio.
+        exact: whether decoding gives back the waveform that was encoded, sample for sample but for rounding. Only then
+            does what holds of samples (a mask, a clipping level) hold of what a model makes.
+        std: deviation of each feature, by which x is divided.
+    """
+
+    exact: bool
     sample_rate: int
     hop_length: int
     channels: int
@@ -45,6 +55,7 @@ class Representation(Protocol):
 class Waveform(nn.Module):
     """The samples themselves, divided by one standard deviation."""
 
+    exact = True
     hop_length = 1
     std: Tensor
 
@@ -85,6 +96,7 @@ class ComplexSTFT(nn.Module):
     others (times sqrt 2, which makes the real DFT orthonormal).
     """
 
+    exact = True
     std: Tensor
     window: Tensor
 

@@ -37,6 +37,7 @@ class Wavelet(nn.Module):
     are 2k and 2k + 1; with Haar it is just these.
     """
 
+    exact = True
     hop_length = 2
     filters: Tensor
     std: Tensor

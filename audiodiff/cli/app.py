@@ -11,7 +11,10 @@ import errno
 import typer
 
 from audiodiff import __version__
+from audiodiff.cli.align import align
 from audiodiff.cli.check_mel import check_mel
+from audiodiff.cli.compare import compare
+from audiodiff.cli.edit import edit
 from audiodiff.cli.ema import ema
 from audiodiff.cli.evaluate import evaluate
 from audiodiff.cli.export import export
@@ -21,16 +24,20 @@ from audiodiff.cli.import_checkpoint import import_checkpoint
 from audiodiff.cli.info import info
 from audiodiff.cli.judge import judge
 from audiodiff.cli.likelihood import likelihood
+from audiodiff.cli.live import live
 from audiodiff.cli.merge import merge
 from audiodiff.cli.prepare import prepare
+from audiodiff.cli.recognizer import recognizer
 from audiodiff.cli.search_schedule import search_schedule
 from audiodiff.cli.serve import serve
 from audiodiff.cli.statistics import statistics
 from audiodiff.cli.status import status
 from audiodiff.cli.sweep_table import sweep_table
 from audiodiff.cli.synthesize import synthesize
+from audiodiff.cli.texts import texts
 from audiodiff.cli.trace import trace
 from audiodiff.cli.train import HYDRA_ARGUMENTS, train
+from audiodiff.cli.train_autoencoder import train_autoencoder
 from audiodiff.cli.vocode import vocode
 from audiodiff.errors import InputError
 
@@ -45,12 +52,19 @@ app.command()(prepare)
 app.command("export-kaldi")(export_kaldi)
 app.command(context_settings=HYDRA_ARGUMENTS, add_help_option=False)(statistics)
 app.command(context_settings=HYDRA_ARGUMENTS, add_help_option=False)(train)
+app.command("train-autoencoder", context_settings=HYDRA_ARGUMENTS, add_help_option=False)(train_autoencoder)
 app.command()(synthesize)
+app.command()(live)
 app.command()(vocode)
+app.command()(align)
 app.command("check-mel")(check_mel)
 app.command()(trace)
+app.add_typer(edit, name="edit")
 app.command()(judge)
+app.command()(recognizer)
+app.command()(texts)
 app.command()(evaluate)
+app.command()(compare)
 app.command()(likelihood)
 app.command()(info)
 app.command("search-schedule")(search_schedule)

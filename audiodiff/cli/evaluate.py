@@ -10,27 +10,48 @@ import typer
 
 
 def evaluate(
-    samples: Annotated[Path, typer.Argument(help="Folder that `synthesize` or `vocode` wrote.")],
+    samples: Annotated[
+        Path, typer.Argument(help="Folder that `synthesize` or `vocode` wrote; a folder of audio, or one file.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for metrics.json, RESULTS.md and pictures.")],
     model: Annotated[
         Path | None, typer.Option(help="Model folder.", show_default="as named in samples.json")
     ] = None,
     reference: Annotated[
         Path | None,
-        typer.Option(help="Recordings: folder or manifest.", show_default="as named in samples.json"),
+        typer.Option(
+            help="Recordings: folder or manifest; of texts: a corpus.",
+            show_default="as named in samples.json",
+        ),
     ] = None,
-    judge: Annotated[Path | None, typer.Option(help="Folder that `judge` wrote.")] = None,
+    judge: Annotated[
+        Path | None, typer.Option(help="Folder that `judge` wrote; of texts: `recognizer`.")
+    ] = None,
     label: Annotated[
         str | None, typer.Option(help="Label that the judge recognises.", show_default="the judge's")
     ] = None,
     system: Annotated[
         list[str] | None, typer.Option(help="NAME=DIR: another folder to compare with; repeatable.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of Griffin-Lim and the bootstrap intervals.")] = 0,
+    data: Annotated[
+        Path | None, typer.Option(help="Prepared folder: compare as a set with its test and training clips.")
+    ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            help="Of sets: judge, mel, or a folder with test.npy, train.npy and NAME.npy.",
+            show_default="judge where there is one, else mel",
+        ),
+    ] = None,
+    sc09: Annotated[
+        str | None, typer.Option(help="Also by a protocol of SC09 papers: diffwave or sashimi.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of Griffin-Lim, the bootstrap intervals and draws.")] = 0,
 ) -> None:
-    """Score samples: against their recordings, or by a judge of their labels."""
+    """Score samples: against their recordings, by a judge of their labels, or by the words that are heard."""
     from audiodiff.errors import InputError
     from audiodiff.evaluation.comparison import Comparison, compare
+    from audiodiff.evaluation.set_comparison import SetComparison
 
     others: dict[str, Path] = {}
     for given in system or []:
@@ -43,8 +64,9 @@ def evaluate(
     if label is not None and judge is None:
         raise InputError(f"--label {label}: needs a judge; pass --judge DIR (made with `audiodiff judge`)")
     command = " ".join(["audiodiff", *sys.argv[1:]])
+    sets = SetComparison(data, features, sc09)
     report = compare(
-        Comparison(samples, model, reference, judge, label, others, seed), out, command, show=True
+        Comparison(samples, model, reference, judge, label, others, seed, sets), out, command, show=True
     )
     typer.echo(report)
     typer.echo(f"all numbers in {out}")

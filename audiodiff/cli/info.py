@@ -18,6 +18,7 @@ def info(
     from rich.console import Console
     from rich.table import Table
 
+    from audiodiff.audio.latent_representation import LatentRepresentation
     from audiodiff.conditioning.mel import Mel
     from audiodiff.diffusion.process import describe_end, off_distribution
     from audiodiff.interval import listed
@@ -35,6 +36,15 @@ def info(
         "sampler": json.dumps(trained.recipe["sampler"]),
         "guidance": str(trained.steering.guidance.scale),
     }
+    if isinstance(trained.representation, LatentRepresentation):
+        autoencoder = trained.representation.autoencoder
+        latents = (
+            f"{trained.representation.shape(1)[0]} numbers every {trained.representation.hop_length} samples"
+        )
+        rows["latents"] = (
+            f"{type(autoencoder).__name__}, {latents}, "
+            f"frozen: {parameter_count(autoencoder) / 1e6:.2f} M of the parameters"
+        )
     rows |= {f"label {name}": listed(values) for name, values in trained.labels.items()}
     for part in trained.modules():
         if isinstance(part, Mel):

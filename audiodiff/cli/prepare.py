@@ -50,6 +50,9 @@ def prepare(
     label_from: Annotated[
         str | None, typer.Option(help="Of folder: parent or none.", show_default="parent")
     ] = None,
+    excerpt_seconds: Annotated[
+        float | None, typer.Option(help="Of music: length of its excerpts.", show_default="10")
+    ] = None,
     shar: Annotated[
         int | None, typer.Option(help="Write Shar shards of this many clips, too.", show_default="none")
     ] = None,
@@ -71,6 +74,8 @@ def prepare(
         raise InputError("--archive and --sha256 say what to download; pass --download with them")
     if label_from is not None and corpus != "folder":
         raise InputError(f"--label-from is for folder; the labels of {corpus} are known")
+    if excerpt_seconds is not None and corpus != "music":
+        raise InputError(f"--excerpt-seconds is for music; the clips of {corpus} are known")
     if shar is not None and shar < 1:
         raise InputError(f"--shar {shar}: expected how many clips a shard holds, 1 or more")
     if download or only_download:
@@ -80,7 +85,8 @@ def prepare(
         if only_download:
             return
     jobs = min(16, os.cpu_count() or 1) if jobs is None else max(1, jobs)
-    options = PrepareOptions(sample_rate, mono, seed, jobs, label_from or "parent")
+    seconds = PrepareOptions.excerpt_seconds if excerpt_seconds is None else excerpt_seconds
+    options = PrepareOptions(sample_rate, mono, seed, jobs, label_from or "parent", seconds)
     report = module.prepare(source, out, options)
     _print(report, out, console)
     if shar is not None:

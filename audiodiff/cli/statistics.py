@@ -26,11 +26,14 @@ def _statistics(config: DictConfig) -> None:
 
     from audiodiff.model import build
     from audiodiff.training.run import open_split, training_statistics
+    from audiodiff.training.saved_autoencoder import adopt
 
     recipe = recipe_of(config)
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         train_set = open_split(recipe, data_location(config), "train", Console())
-        training_statistics(recipe, build(recipe), train_set, folder, Console())
+        model = build(recipe)
+        adopt(model, recipe["autoencoder"])
+        training_statistics(recipe, model, train_set, folder, Console())
     except InputError as error:
         fail(str(error))  # here, for Hydra would say more than one line

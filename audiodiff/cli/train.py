@@ -27,21 +27,21 @@ def train(context: typer.Context) -> None:
     run_hydra("train", context.args, _train)
 
 
-def run_hydra(command: str, arguments: list[str], job: Any) -> None:
-    """Composes recipes/train.yaml with the arguments and runs the job on it, or on each one of a sweep."""
+def run_hydra(command: str, arguments: list[str], job: Any, config: str = _CONFIG) -> None:
+    """Composes recipes/train.yaml, or another root, with the arguments and runs the job on it or on each of a sweep."""
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     overrides = [argument for argument in arguments if not argument.startswith("-")]
     if overrides == arguments:
-        check_overrides(overrides)
+        check_overrides(overrides, config)
     # Hydra's parser stops at a flag that stands among the overrides.
     flags = [argument for argument in arguments if argument in _FLAGS]
     others = [argument for argument in arguments if argument not in _FLAGS]
     sys.argv = [f"audiodiff {command}", *flags, *others, *sweep_naming(arguments)]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # what is left is a bug: show where
-    decorate = hydra.main(version_base="1.3", config_path=str(recipes_folder()), config_name=_CONFIG)
+    decorate = hydra.main(version_base="1.3", config_path=str(recipes_folder()), config_name=config)
     try:
         decorate(job)()
     except (HydraException, OmegaConfBaseException) as error:  # arguments with dashes were not checked before
@@ -69,8 +69,12 @@ def sweep_naming(arguments: list[str]) -> list[str]:
     return [f"{_NAMING}=[{names}]"]
 
 
-def check_overrides(overrides: list[str]) -> None:
+def check_overrides(overrides: list[str], config: str = _CONFIG) -> None:
     """Composes once to find mistakes early.
+
+    Args:
+        overrides: of the command line.
+        config: the root that they change.
 
     Raises:
         InputError: an unknown group, option or key, or a missing value; the message names its full path.
@@ -82,7 +86,7 @@ def check_overrides(overrides: list[str]) -> None:
 
     try:
         with initialize_config_dir(str(recipes_folder()), version_base="1.3"):
-            OmegaConf.to_container(compose(_CONFIG, overrides), resolve=True, throw_on_missing=True)
+            OmegaConf.to_container(compose(config, overrides), resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(_message(error)) from error
 
@@ -95,7 +99,8 @@ def _message(error: Exception) -> str:
 def recipe_of(config: DictConfig) -> dict[str, Any]:
     """Returns the resolved recipe as plain values, without the paths of this machine and the size tables.
 
-    The table of symbols of a text is filled in, so that ids mean the same wherever the model goes.
+    The table of symbols of a text is filled in, so that ids mean the same wherever the model goes, and so is the
+    autoencoder of a model of latents, as its folder describes it.
 
     Raises:
         InputError: a text that cannot be.
@@ -108,9 +113,14 @@ def recipe_of(config: DictConfig) -> dict[str, Any]:
         front_end = instantiate(OmegaConf.to_container(config.text, resolve=True))
         filled = {"text": {"symbols": front_end.symbols}, "vocabulary": front_end.vocabulary}
         config = cast("DictConfig", OmegaConf.merge(config, filled))
+    if config.autoencoder is not None and "compression" in config:
+        from audiodiff.training.saved_autoencoder import autoencoder_node
+
+        config = config.copy()
+        OmegaConf.update(config, "compression", autoencoder_node(config.autoencoder), merge=False)
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
-    paths = ("data_dir", "out", "sizes", "text_sizes")
+    paths = ("data_dir", "out", "sizes", "text_sizes", "compression", "compression_sizes")
     return {str(key): value for key, value in plain.items() if key not in paths}
 
 

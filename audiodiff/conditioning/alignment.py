@@ -7,6 +7,7 @@ alignments that give every token at least one frame, the one with the largest su
     best(l, f) = score(l, f) + max(best(l, f - 1), best(l - 1, f - 1)),
 
 read back from the last token at the last frame. On a tie the frame before stays with the same token.
+The search is compiled when it is first needed, which takes seconds once and is kept on disk.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from audiodiff.compiled import compiled
 from audiodiff.errors import InputError
+
+_TILE = 16  # frames that are laid out token by token at a time
 
 
 def monotonic_alignment(scores: Tensor, tokens: Tensor, frames: Tensor) -> Tensor:
@@ -40,21 +44,14 @@ def monotonic_alignment(scores: Tensor, tokens: Tensor, frames: Tensor) -> Tenso
     """
     tokens, frames = tokens.cpu(), frames.cpu()
     _require_lengths(scores, tokens, frames)
-    of_tokens, of_frames = valid_positions(tokens, scores.shape[1]), valid_positions(frames, scores.shape[2])
-    valid = of_tokens[:, :, None] & of_frames[:, None]
     precision = torch.promote_types(scores.dtype, torch.float32)
-    values = scores.detach().to("cpu", precision).masked_fill(~valid, 0.0)
-    if not bool(values.isfinite().all()):
-        item = int((~values.isfinite()).flatten(1).any(1).nonzero()[0])
-        raise InputError(
-            f"scores of item {item}: got values that are not finite, expected numbers; did training diverge?"
-        )
-    counts = frames.numpy()
-    path = _best_path(values.numpy(), tokens.numpy(), counts)
-    spoken = np.arange(path.shape[0])[:, None] < counts  # [F, B]
+    values = scores.detach().to("cpu", precision).contiguous().numpy()
     alignment = np.zeros(scores.shape, np.float32)
-    frame, item_of_frame = spoken.nonzero()
-    alignment[item_of_frame, path[spoken], frame] = 1.0
+    damaged = compiled(_search)(values, tokens.numpy(), frames.numpy(), alignment)
+    if damaged >= 0:
+        raise InputError(
+            f"scores of item {damaged}: got values that are not finite, expected numbers; did training diverge?"
+        )
     return torch.from_numpy(alignment).to(scores)
 
 
@@ -91,33 +88,47 @@ def valid_positions(lengths: Tensor, longest: int) -> Tensor:
     return torch.arange(longest, device=lengths.device) < lengths[:, None]
 
 
-def _best_path(scores: npt.NDArray, tokens: npt.NDArray, frames: npt.NDArray) -> npt.NDArray[np.intp]:
-    """Returns for each frame and item the index of its token, [F, B], for scores [B, L, F].
+def _search(scores: npt.NDArray, tokens: npt.NDArray, frames: npt.NDArray, alignment: npt.NDArray) -> int:
+    """Sets the best path of every item to 1 in alignment [B, L, F], for scores [B, L, F].
 
-    One loop over frames serves all items and tokens, which lie in one row; before each item's first token the row
-    has a cell that no path passes, but from which all begin. Of the scores' sums only the last row is kept, and
-    for the way back whether the frame before belongs to the token before.
+    A tile of frames is turned to [frames, L], so that the tokens of a frame are one loop over neighbours, which the
+    compiler makes wide. Of the scores' sums only the last row is kept, and for the way back whether the frame before
+    belongs to the token before.
+
+    Returns the number of the first item with a score that is not finite, or -1.
     """
     items, width, count = scores.shape
-    cells = np.full((count, items, width + 1), -np.inf, scores.dtype)
-    cells[:, :, 1:] = scores.transpose(2, 0, 1)
-    cells = cells.reshape(count, -1)
-    best, following = np.full((2, cells.shape[1]), -np.inf, scores.dtype)
-    best[:: width + 1] = 0.0
-    advanced = np.zeros(cells.shape, np.bool_)
-    for frame in range(count):
-        np.less(best[1:], best[:-1], out=advanced[frame, 1:])
-        np.maximum(best[1:], best[:-1], out=following[1:])
-        following += cells[frame]
-        best, following = following, best
-    first = np.arange(items) * (width + 1) + 1
-    inside = np.arange(count)[:, None] < frames  # [F, B]
-    path = np.empty((count, items), np.intp)
-    cell = first + tokens - 1
-    for frame in range(count - 1, -1, -1):
-        path[frame] = cell
-        cell = cell - (advanced[frame, cell] & inside[frame])
-    return path - first
+    tile = np.empty((_TILE, width), scores.dtype)
+    advanced = np.empty((count, width), np.bool_)
+    best = np.empty(width, scores.dtype)
+    nothing, never = scores.dtype.type(0), scores.dtype.type(-np.inf)
+    for item in range(items):
+        length, available, own = tokens[item], frames[item], scores[item]
+        best[:] = never
+        for first in range(0, available, _TILE):
+            size = min(_TILE, available - first)
+            finite = True
+            for token in range(length):
+                for place in range(size):
+                    score = own[token, first + place]
+                    finite &= score - score == 0
+                    tile[place, token] = score
+            if not finite:
+                return item
+            for place in range(size):
+                frame = first + place
+                # Before the first token lies what no path passes, but from which all begin.
+                before = never if frame else nothing
+                for token in range(min(length, frame + 1)):
+                    stay = best[token]
+                    advanced[frame, token] = stay < before
+                    best[token] = (before if stay < before else stay) + tile[place, token]
+                    before = stay
+        token = length - 1
+        for frame in range(available - 1, -1, -1):
+            alignment[item, token, frame] = 1.0
+            token -= advanced[frame, token]
+    return -1
 
 
 def _require_lengths(scores: Tensor, tokens: Tensor, frames: Tensor) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from audiodiff.audio.mel import LogMel
+from audiodiff.conditioning.conditioner import Conditioner, Joint
 from audiodiff.errors import InputError
 from audiodiff.types import Batch, Condition
 
@@ -28,7 +29,15 @@ class Mel(nn.Module):
         self.register_buffer("std", torch.ones(log_mel.n_mels))
 
     def forward(self, batch: Batch) -> Condition:
-        """Returns condition.local [B, n_mels, F].
+        """Returns condition.local [B, n_mels, F] of a given mel or of the waveform's.
+
+        Raises:
+            InputError: the batch has neither mel nor waveform, or the mel breaks the contract.
+        """
+        return self.hear(self.analyse(batch), int(batch.lengths.max()))
+
+    def analyse(self, batch: Batch) -> Tensor:
+        """Returns the mel [B, n_mels, F] of a batch, as its definition has it.
 
         What a given mel has beyond the frames of an item's length is padding and is not heard: as where the
         mel is taken from the waveform, the item's last frame is repeated there.
@@ -42,11 +51,19 @@ class Mel(nn.Module):
             mel = self._analyse(batch.waveform.to(self.mean.device), batch.lengths)
         else:
             raise InputError("this model is conditioned on a mel: give a mel or a waveform to take it from")
-        return self.hear(mel.to(self.mean.device), int(batch.lengths.max()))
+        return mel.to(self.mean.device)
 
     def hear(self, mel: Tensor, length: int) -> Condition:
         """Returns what the network is told of a mel [B, n_mels, F] that was checked, for audio of `length` samples."""
-        return Condition(local=(mel - self.mean[:, None]) / self.std[:, None])
+        return Condition(local=self.normalize(mel))
+
+    def normalize(self, mel: Tensor) -> Tensor:
+        """Returns a mel [B, n_mels, F], each band less its mean and over its deviation."""
+        return (mel - self.mean[:, None]) / self.std[:, None]
+
+    def restore(self, normalized: Tensor) -> Tensor:
+        """Returns the mel [B, n_mels, F] that `normalize` would give this; inverts it."""
+        return normalized * self.std[:, None] + self.mean[:, None]
 
     def null(self, batch: Batch) -> Condition:
         """Returns the same mel: guidance steers by labels, not by the mel."""
@@ -80,3 +97,9 @@ class Mel(nn.Module):
             missing = self.log_mel.hop_length - waveform.shape[-1]
             waveform = nn.functional.pad(waveform, (0, missing))
         return self.log_mel(waveform)
+
+
+def heard(conditioner: Conditioner) -> Mel | None:
+    """Returns the part of a conditioner that is told a mel by the batch; not one that a text is aligned to."""
+    parts = conditioner.parts if isinstance(conditioner, Joint) else [conditioner]
+    return next((part for part in parts if isinstance(part, Mel)), None)

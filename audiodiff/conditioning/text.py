@@ -1,14 +1,8 @@
-"""Text -> the mean of the prior: a token encoder, durations, and the alignment of both to frames.
+"""Text -> what every token sounds like, and how long it lasts: a token encoder.
 
-The encoder gives every token a mean frame, and its durations repeat it: x_T ~ N(mu_aligned, I). Training
-finds the durations by monotonic alignment search over log N(y_f; mu_l, I) and lowers two losses beside the
-diffusion's (Popov et al. 2021, "Grad-TTS", section 3.2, eqs. 12-14; arXiv 2105.06337):
-
-    prior     -log N(y_f; mu_aligned_f, I), mean over frames and features
-    duration  (log d_l - predicted_l)^2, mean over tokens, with no gradient into the encoder
-
-The encoder is that of Kim et al. 2020 ("Glow-TTS", appendix A.1; arXiv 2005.11129): a convolutional prenet
-and a transformer whose attention knows distances within a window (Shaw et al. 2018; arXiv 1803.02155).
+It is that of Kim et al. 2020 ("Glow-TTS", appendix A.1; arXiv 2005.11129): a convolutional prenet and a transformer
+whose attention knows distances within a window (Shaw et al. 2018; arXiv 1803.02155). Durations are predicted with no
+gradient into the encoder. What becomes of both is in `text_alignment`.
 """
 
 from __future__ import annotations
@@ -20,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from audiodiff.conditioning.alignment import durations_to_alignment, monotonic_alignment, valid_positions
+from audiodiff.conditioning.alignment import valid_positions
 from audiodiff.errors import InputError
 
 _NORM_EPSILON = 1e-4
@@ -68,11 +62,13 @@ class EncodedText:
         mean: [B, C, L], the mean frame of every token; zero beyond an item's tokens.
         log_durations: [B, L], predicted natural logarithm of the frames of every token; zero beyond.
         tokens: [B] int64, tokens of each item.
+        hidden: [B, W, L], what mean and durations are made of, W of TextEncoder.width.
     """
 
     mean: Tensor
     log_durations: Tensor
     tokens: Tensor
+    hidden: Tensor
 
 
 class TextEncoder(nn.Module):
@@ -109,6 +105,7 @@ class TextEncoder(nn.Module):
                 f"text encoder: got {size.heads} heads for {width} channels, expected a divisor of the channels"
             )
         self.speaker_features = speaker_features
+        self.width = width
         self.embedding = nn.Embedding(vocabulary, size.channels)
         nn.init.normal_(self.embedding.weight, std=size.channels**-0.5)
         self.prenet = Prenet(size.channels, size.prenet_layers, size.prenet_kernel_size, size.prenet_dropout)
@@ -137,7 +134,7 @@ class TextEncoder(nn.Module):
         for layer in self.layers:
             hidden = layer(hidden, mask)
         mean = (self.mean(hidden) * mask).transpose(1, 2)
-        return EncodedText(mean, self.durations(hidden.detach(), mask), tokens)
+        return EncodedText(mean, self.durations(hidden.detach(), mask), tokens, hidden.transpose(1, 2))
 
     def _check(self, ids: Tensor, tokens: Tensor, speaker: Tensor | None) -> None:
         if len(tokens) != len(ids) or not 1 <= int(tokens.min()) <= int(tokens.max()) <= ids.shape[1]:
@@ -274,110 +271,6 @@ class DurationPredictor(nn.Module):
         hidden = self.dropout(self.first_norm(_convolve(self.first, x, mask).relu()))
         hidden = self.dropout(self.second_norm(_convolve(self.second, hidden, mask).relu()))
         return (self.projection(hidden) * mask)[:, :, 0]
-
-
-def log_prior(mean: Tensor, clean: Tensor) -> Tensor:
-    """Returns log N(clean_f; mean_l, I) for every token l and frame f, [B, L, F].
-
-    In float32 at least, also within autocast: alignments are decided by small differences of large numbers.
-
-    Args:
-        mean: [B, C, L], mean frame of every token.
-        clean: [B, C, F], what was spoken.
-    """
-    precision = torch.promote_types(mean.dtype, torch.float32)
-    mean, clean = mean.to(precision), clean.to(precision)
-    with torch.autocast(mean.device.type, enabled=False):
-        product = mean.transpose(1, 2) @ clean
-        squares = mean.square().sum(1)[:, :, None] + clean.square().sum(1)[:, None]
-    return product - 0.5 * (squares + mean.shape[1] * math.log(2 * math.pi))
-
-
-def prior_loss(clean: Tensor, prior_mean: Tensor, frames: Tensor) -> Tensor:
-    """Returns -log N(clean; prior_mean, I) in nats, a mean over valid frames and features.
-
-    Args:
-        clean: [B, C, F].
-        prior_mean: [B, C, F].
-        frames: [B], frames of each item.
-    """
-    valid = valid_positions(frames.to(clean.device), clean.shape[2])
-    surprise = 0.5 * ((clean - prior_mean).square() + math.log(2 * math.pi))
-    return (surprise * valid[:, None]).sum() / (valid.sum() * clean.shape[1])
-
-
-def duration_loss(log_durations: Tensor, durations: Tensor, tokens: Tensor) -> Tensor:
-    """Returns the squared error of predicted log-durations, a mean over tokens.
-
-    Args:
-        log_durations: [B, L], predicted.
-        durations: [B, L] in frames, true ones; a token without frames is taught as one frame, which is what
-            predictions are rounded up to.
-        tokens: [B], tokens of each item.
-    """
-    valid = valid_positions(tokens.to(durations.device), durations.shape[1])
-    error = log_durations - durations.clamp_min(1).log()
-    return (error.square() * valid).sum() / valid.sum()
-
-
-def align_to_speech(text: EncodedText, clean: Tensor, frames: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Returns the prior mean of a recording of the text and the losses that teach the encoder: for training.
-
-    Args:
-        text: what the encoder says.
-        clean: [B, C, F], the recordings as they are diffused.
-        frames: [B], frames of each item.
-
-    Returns:
-        The prior mean [B, C, F], zero beyond an item's frames, and the losses "prior" and "duration".
-
-    Raises:
-        InputError: an item has more tokens than frames.
-    """
-    alignment = monotonic_alignment(log_prior(text.mean.detach(), clean.detach()), text.tokens, frames)
-    prior_mean = text.mean @ alignment.to(text.mean.dtype)
-    losses = {
-        "duration": duration_loss(text.log_durations, alignment.sum(2), text.tokens),
-        "prior": prior_loss(clean, prior_mean, frames),
-    }
-    return prior_mean, losses
-
-
-def align_by_durations(text: EncodedText, length_scale: float | Tensor = 1.0) -> tuple[Tensor, Tensor]:
-    """Returns the prior mean of the text as it would be spoken, and its frames: for synthesis.
-
-    Args:
-        text: what the encoder says.
-        length_scale: factor of every duration, or one per item [B, 1]; above 1 speaks slower.
-
-    Returns:
-        The prior mean [B, C, F], zero beyond an item's frames, and the frames [B] int64 of each item.
-
-    Raises:
-        InputError: a length scale that is not positive, or one at which there are more tokens than frames.
-    """
-    durations = predicted_durations(text.log_durations, text.tokens, length_scale)
-    frames = durations.sum(1).clamp_min(1).long()
-    alignment = durations_to_alignment(durations, frames)
-    return text.mean @ alignment.to(text.mean.dtype), frames
-
-
-def predicted_durations(log_durations: Tensor, tokens: Tensor, length_scale: float | Tensor = 1.0) -> Tensor:
-    """Returns ceil(exp(log_durations)) * length_scale, [B, L] in frames, zero beyond an item's tokens.
-
-    Raises:
-        InputError: a length scale that is not positive, or durations that are not finite.
-    """
-    scale = torch.as_tensor(length_scale)
-    if not bool(((scale > 0) & scale.isfinite()).all()):
-        raise InputError(f"length_scale: got {length_scale}, expected a number above 0 such as 1.0")
-    valid = valid_positions(tokens.to(log_durations.device), log_durations.shape[1])
-    durations = log_durations.to(torch.promote_types(log_durations.dtype, torch.float32)).exp()
-    if not bool(durations.isfinite().all()):
-        raise InputError(
-            "predicted durations are not finite: the text encoder's weights are damaged or diverged"
-        )
-    return durations.ceil() * length_scale * valid
 
 
 def _convolution(channels: int, filter_channels: int, kernel_size: int) -> nn.Conv1d:

@@ -15,19 +15,20 @@ import torch
 from torch import Tensor, nn
 
 from audiodiff.conditioning.label import Labels
-from audiodiff.conditioning.text import (
-    EncodedText,
-    TextEncoder,
-    align_by_durations,
-    align_to_speech,
-    predicted_durations,
-)
+from audiodiff.conditioning.text import EncodedText, TextEncoder
+from audiodiff.conditioning.text_alignment import align_by_durations, align_to_speech, predicted_durations
 from audiodiff.errors import InputError
 from audiodiff.types import Batch, Condition
 
 
-class Text(nn.Module):
-    """Conditioner that speaks a text."""
+class SpokenText(nn.Module):
+    """What conditioners that speak a text share: how it is read, how long its tokens last, and whose voice it has.
+
+    Attributes:
+        hop_length: samples of the frames that durations count; None for the frames of what is diffused.
+    """
+
+    hop_length: int | None = None
 
     def __init__(
         self, encoder: TextEncoder, length_scale: float = 1.0, speaker: Labels | None = None
@@ -35,7 +36,7 @@ class Text(nn.Module):
         """Joins the parts.
 
         Args:
-            encoder: tokens -> mean frames, in the coordinates of what is diffused, and durations.
+            encoder: tokens -> mean frames and durations.
             length_scale: factor of every predicted duration; above 1 speaks slower.
             speaker: whose vector the encoder and the network hear; None for an encoder that is told no speaker. For
                 such an encoder beside a network that is told one, join this and Labels in a Joint.
@@ -56,17 +57,6 @@ class Text(nn.Module):
         self.length_scale = length_scale
         self.speaker = speaker
 
-    def forward(self, batch: Batch) -> Condition:
-        """Returns the text as it would be spoken: local and prior_mean [B, C, F], frames [B], and vector.
-
-        Raises:
-            InputError: no text, an empty one, an unknown token or speaker, or a length scale at which there are more
-                tokens than frames.
-        """
-        vector = self._vector(batch)
-        prior_mean, frames = align_by_durations(self._encode(batch, vector), self._scale(batch))
-        return Condition(_held(prior_mean, frames), vector, frames.cpu(), prior_mean)
-
     def durations(self, batch: Batch) -> Tensor:
         """Returns how many frames each token lasts as it would be spoken, [B, L]; zero beyond an item's tokens.
 
@@ -76,25 +66,11 @@ class Text(nn.Module):
         encoded = self._encode(batch, self._vector(batch))
         return predicted_durations(encoded.log_durations, encoded.tokens, self._scale(batch))
 
-    def align(self, batch: Batch, clean: Tensor, frames: Tensor) -> tuple[Condition, Mapping[str, Tensor]]:
-        """Returns the text as it was spoken, and the losses "prior" and "duration" that teach the encoder.
-
-        Args:
-            batch: tokens, token counts and labels.
-            clean: [B, C, F], recordings of the whole texts.
-            frames: [B], frames of each item.
-
-        Raises:
-            InputError: no text, an empty one, an unknown token or speaker, or more tokens than frames.
-        """
-        vector = self._vector(batch)
-        prior_mean, losses = align_to_speech(self._encode(batch, vector), clean, frames)
-        return Condition(_held(prior_mean, frames), vector, frames, prior_mean), losses
-
     def null(self, batch: Batch) -> Condition:
         """Returns the same speech, of which the network is not told the speaker: guidance steers by labels."""
         vector = None if self.speaker is None else self.speaker.null(batch).vector
-        return replace(self(batch), vector=vector)
+        condition: Condition = self(batch)
+        return replace(condition, vector=vector)
 
     def _scale(self, batch: Batch) -> float | Tensor:
         """Returns the factor of every duration, of each item [B, 1] where items have their own speeds."""
@@ -122,8 +98,38 @@ class Text(nn.Module):
         return encoded
 
 
-def _held(prior_mean: Tensor, frames: Tensor) -> Tensor:
-    """Returns prior_mean [B, C, F] with each item's last frame repeated over its padding, as that of a mel is."""
-    positions = torch.arange(prior_mean.shape[2], device=prior_mean.device)
+class Text(SpokenText):
+    """Conditioner that speaks a text to a model of mels, whose noise has the text's mean frames as its mean."""
+
+    def forward(self, batch: Batch) -> Condition:
+        """Returns the text as it would be spoken: local and prior_mean [B, C, F], frames [B], and vector.
+
+        Raises:
+            InputError: no text, an empty one, an unknown token or speaker, or a length scale at which there are more
+                tokens than frames.
+        """
+        vector = self._vector(batch)
+        prior_mean, frames = align_by_durations(self._encode(batch, vector), self._scale(batch))
+        return Condition(held(prior_mean, frames), vector, frames.cpu(), prior_mean)
+
+    def align(self, batch: Batch, clean: Tensor, frames: Tensor) -> tuple[Condition, Mapping[str, Tensor]]:
+        """Returns the text as it was spoken, and the losses "prior" and "duration" that teach the encoder.
+
+        Args:
+            batch: tokens, token counts and labels.
+            clean: [B, C, F], recordings of the whole texts.
+            frames: [B], frames of each item.
+
+        Raises:
+            InputError: no text, an empty one, an unknown token or speaker, or more tokens than frames.
+        """
+        vector = self._vector(batch)
+        prior_mean, losses = align_to_speech(self._encode(batch, vector), clean, frames)
+        return Condition(held(prior_mean, frames), vector, frames, prior_mean), losses
+
+
+def held(mean: Tensor, frames: Tensor) -> Tensor:
+    """Returns mean [B, C, F] with each item's last frame repeated over its padding, as that of a mel is."""
+    positions = torch.arange(mean.shape[2], device=mean.device)
     index = torch.minimum(positions, frames.to(positions)[:, None] - 1)  # [B, F]
-    return prior_mean.gather(2, index[:, None].expand_as(prior_mean))
+    return mean.gather(2, index[:, None].expand_as(mean))

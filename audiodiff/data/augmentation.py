@@ -2,26 +2,25 @@
 
 Each is a frozen dataclass called with a waveform [C, T], T at least 1, and a numpy generator, the only source of
 chance; it returns a new waveform [C, T'] and leaves the given one alone. It acts before features are taken, so that a
-mel always belongs to the waveform. Labels stay: take none that would make them wrong. Nothing is clipped: a result
-that goes beyond [-1, 1] is scaled back to a peak of 1, so that a gain or a level asked for may not be reached, while
-the ratio of signal to noise always is. Silence stays silence.
+mel always belongs to the waveform. Labels stay, unless it is `Relabelling`: take none that would make them wrong.
+Nothing is clipped: a result that goes beyond [-1, 1] is scaled back to a peak of 1, so that a gain or a level asked for
+may not be reached, while the ratio of signal to noise always is. Silence stays silence.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from audiodiff.audio import io
+from audiodiff.data.augmenting import Augmentation, augmented, check_range, fitted, power, recordings_in
 from audiodiff.data.entries import Entry
-from audiodiff.data.manifests import load_cuts
 from audiodiff.data.reading import read_entry
 from audiodiff.errors import InputError
 
@@ -29,14 +28,6 @@ from audiodiff.errors import InputError
 _SPEED_STEPS = 1000
 # Amplitude falls to a thousandth, by 60 dB, in the reverberation time.
 _DECAY = math.log(1000.0)
-
-
-class Augmentation(Protocol):
-    """The contract."""
-
-    def __call__(self, waveform: Tensor, generator: np.random.Generator) -> Tensor:
-        """Returns a waveform [C, T'] for a waveform [C, T] in [-1, 1]."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -51,9 +42,15 @@ class Chain:
 
     def __call__(self, waveform: Tensor, generator: np.random.Generator) -> Tensor:
         """Returns [C, T'], of the length that the last one leaves."""
+        return self.with_labels(waveform, {}, generator)[0]
+
+    def with_labels(
+        self, waveform: Tensor, labels: Mapping[str, str], generator: np.random.Generator
+    ) -> tuple[Tensor, Mapping[str, str]]:
+        """Returns [C, T'] and the labels that the last one leaves."""
         for augmentation in self.augmentations:
-            waveform = augmentation(waveform, generator)
-        return waveform
+            waveform, labels = augmented(augmentation, waveform, labels, generator)
+        return waveform, labels
 
 
 @dataclass(frozen=True)
@@ -72,13 +69,19 @@ class Sometimes:
     probability: float
 
     def __post_init__(self) -> None:
-        _check("Sometimes: probability", self.probability, self.probability, 0, 1)
+        check_range("Sometimes: probability", self.probability, self.probability, 0, 1)
 
     def __call__(self, waveform: Tensor, generator: np.random.Generator) -> Tensor:
         """Returns [C, T'] or the waveform itself."""
+        return self.with_labels(waveform, {}, generator)[0]
+
+    def with_labels(
+        self, waveform: Tensor, labels: Mapping[str, str], generator: np.random.Generator
+    ) -> tuple[Tensor, Mapping[str, str]]:
+        """Returns [C, T'] and its labels, or what was given."""
         if generator.random() < self.probability:
-            return self.augmentation(waveform, generator)
-        return waveform
+            return augmented(self.augmentation, waveform, labels, generator)
+        return waveform, labels
 
 
 @dataclass(frozen=True)
@@ -97,11 +100,11 @@ class Gain:
     highest_db: float = 6.0
 
     def __post_init__(self) -> None:
-        _check("Gain: decibels", self.lowest_db, self.highest_db, -100, 100)
+        check_range("Gain: decibels", self.lowest_db, self.highest_db, -100, 100)
 
     def __call__(self, waveform: Tensor, generator: np.random.Generator) -> Tensor:
         """Returns [C, T]."""
-        return _fitted(waveform * 10 ** (generator.uniform(self.lowest_db, self.highest_db) / 20))
+        return fitted(waveform * 10 ** (generator.uniform(self.lowest_db, self.highest_db) / 20))
 
 
 @dataclass(frozen=True)
@@ -129,12 +132,80 @@ class Speed:
     fastest: float = 1.1
 
     def __post_init__(self) -> None:
-        _check("Speed: factors", self.slowest, self.fastest, 0.5, 2)
+        check_range("Speed: factors", self.slowest, self.fastest, 0.5, 2)
 
     def __call__(self, waveform: Tensor, generator: np.random.Generator) -> Tensor:
         """Returns [C, round(T / factor)], halves rounded up."""
         rate = round(_SPEED_STEPS * generator.uniform(self.slowest, self.fastest))
-        return _fitted(io.resample(waveform, rate, _SPEED_STEPS))
+        return fitted(io.resample(waveform, rate, _SPEED_STEPS))
+
+
+@dataclass(frozen=True)
+class Transpose:
+    """Played faster or slower like `Speed`, by semitones drawn uniformly, and the pitch that is its label moved along.
+
+    Where the corpus has every third note, one and a half semitones up and down fill the gaps. Segments without that
+    label are transposed all the same.
+
+    Attributes:
+        lowest_semitones: -12 or more; -12 halves the frequencies.
+        highest_semitones: 12 or less. The factor of speed is rounded to a thousandth, and the label says what it is.
+        label: name of the label, a number in semitones such as a MIDI number.
+        lowest_pitch: no label is moved below it.
+        highest_pitch: none is moved above it.
+
+    Raises:
+        InputError: bounds that are not in order, or semitones beyond an octave.
+    """
+
+    lowest_semitones: float = -1.5
+    highest_semitones: float = 1.5
+    label: str = "pitch"
+    lowest_pitch: float = 0.0
+    highest_pitch: float = 127.0
+
+    def __post_init__(self) -> None:
+        check_range("Transpose: semitones", self.lowest_semitones, self.highest_semitones, -12, 12)
+        check_range("Transpose: pitches", self.lowest_pitch, self.highest_pitch, -1000, 1000)
+
+    def __call__(self, waveform: Tensor, generator: np.random.Generator) -> Tensor:
+        """Returns [C, T']."""
+        return self.with_labels(waveform, {}, generator)[0]
+
+    def with_labels(
+        self, waveform: Tensor, labels: Mapping[str, str], generator: np.random.Generator
+    ) -> tuple[Tensor, Mapping[str, str]]:
+        """Returns [C, round(T / factor)], halves rounded up, and the labels with the new pitch.
+
+        Raises:
+            InputError: the label is no number, or lies outside of its bounds.
+        """
+        semitones = generator.uniform(self.lowest_semitones, self.highest_semitones)
+        pitch = self._pitch(labels)
+        if pitch is not None:
+            semitones = min(max(semitones, self.lowest_pitch - pitch), self.highest_pitch - pitch)
+        rate = round(_SPEED_STEPS * 2 ** (semitones / 12))
+        transposed = fitted(io.resample(waveform, rate, _SPEED_STEPS))
+        if pitch is None:
+            return transposed, labels
+        moved = pitch + 12 * math.log2(rate / _SPEED_STEPS)
+        # Rounding may pass a bound by a hundredth of a semitone.
+        moved = min(max(moved, self.lowest_pitch), self.highest_pitch)
+        return transposed, {**labels, self.label: f"{moved:.3f}"}
+
+    def _pitch(self, labels: Mapping[str, str]) -> float | None:
+        if self.label not in labels:
+            return None
+        try:
+            pitch = float(labels[self.label])
+        except ValueError:
+            pitch = math.nan
+        if not self.lowest_pitch <= pitch <= self.highest_pitch:
+            raise InputError(
+                f"Transpose: label {self.label} is {labels[self.label]!r}, expected a number from "
+                f"{self.lowest_pitch:g} to {self.highest_pitch:g}"
+            )
+        return pitch
 
 
 @dataclass(frozen=True)
@@ -155,7 +226,7 @@ class Resample:
     highest_rate: int = 16000
 
     def __post_init__(self) -> None:
-        _check("Resample: rates", self.lowest_rate, self.highest_rate, 1, self.sample_rate)
+        check_range("Resample: rates", self.lowest_rate, self.highest_rate, 1, self.sample_rate)
 
     def __call__(self, waveform: Tensor, generator: np.random.Generator) -> Tensor:
         """Returns [C, T]; the waveform itself where it is too short to have one sample at the lower rate."""
@@ -165,7 +236,7 @@ class Resample:
             return waveform
         narrow = io.resample(waveform, self.sample_rate, rate)
         back = _cut_or_padded(io.resample(narrow, rate, self.sample_rate), length)
-        return _fitted(back)
+        return fitted(back)
 
 
 @dataclass(frozen=True)
@@ -192,18 +263,18 @@ class Noise:
     recordings: tuple[Entry, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _check("Noise: signal-to-noise ratios", self.lowest_snr_db, self.highest_snr_db, -100, 100)
-        object.__setattr__(self, "recordings", _recordings(Path(self.source)))
+        check_range("Noise: signal-to-noise ratios", self.lowest_snr_db, self.highest_snr_db, -100, 100)
+        object.__setattr__(self, "recordings", recordings_in(Path(self.source)))
 
     def __call__(self, waveform: Tensor, generator: np.random.Generator) -> Tensor:
         """Returns [C, T]."""
         snr_db = generator.uniform(self.lowest_snr_db, self.highest_snr_db)
         noise = self._piece(waveform.shape[-1], generator)
-        signal_power, noise_power = _power(waveform), _power(noise)
+        signal_power, noise_power = power(waveform), power(noise)
         if signal_power == 0 or noise_power == 0:
             return waveform
         scale = math.sqrt(signal_power / noise_power / 10 ** (snr_db / 10))
-        return _fitted(waveform + scale * noise)
+        return fitted(waveform + scale * noise)
 
     def _piece(self, length: int, generator: np.random.Generator) -> Tensor:
         """Returns [1, length] of one recording."""
@@ -243,8 +314,8 @@ class Reverb:
     responses: tuple[Entry, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _check("Reverb: wet shares", self.lowest_wet, self.highest_wet, 0, 1)
-        object.__setattr__(self, "responses", _recordings(Path(self.source)))
+        check_range("Reverb: wet shares", self.lowest_wet, self.highest_wet, 0, 1)
+        object.__setattr__(self, "responses", recordings_in(Path(self.source)))
 
     def __call__(self, waveform: Tensor, generator: np.random.Generator) -> Tensor:
         """Returns [C, T]."""
@@ -278,8 +349,8 @@ class SyntheticReverb:
     highest_wet: float = 0.5
 
     def __post_init__(self) -> None:
-        _check("SyntheticReverb: seconds", self.lowest_seconds, self.highest_seconds, 1e-3, 10)
-        _check("SyntheticReverb: wet shares", self.lowest_wet, self.highest_wet, 0, 1)
+        check_range("SyntheticReverb: seconds", self.lowest_seconds, self.highest_seconds, 1e-3, 10)
+        check_range("SyntheticReverb: wet shares", self.lowest_wet, self.highest_wet, 0, 1)
 
     def __call__(self, waveform: Tensor, generator: np.random.Generator) -> Tensor:
         """Returns [C, T]."""
@@ -302,46 +373,12 @@ def _reverberated(waveform: Tensor, response: Tensor, wet: float) -> Tensor:
     size = length + min(response.shape[-1], length) - 1
     spectrum = torch.fft.rfft(waveform.double(), size) * torch.fft.rfft(response.double()[:length], size)
     reverberant = torch.fft.irfft(spectrum, size)[:, :length]
-    dry_power, wet_power = _power(waveform), _power(reverberant)
+    dry_power, wet_power = power(waveform), power(reverberant)
     if dry_power == 0 or wet_power == 0:
         return waveform
     mixed = (1 - wet) * waveform + wet * math.sqrt(dry_power / wet_power) * reverberant
-    return _fitted(mixed.to(waveform.dtype))
-
-
-def _recordings(path: Path) -> tuple[Entry, ...]:
-    """Returns the recordings of a folder or of a manifest, in the order of their names or of the manifest."""
-    if not path.is_dir():
-        manifest = load_cuts(path)
-        return tuple(manifest.entry(number) for number in range(len(manifest)))
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in io.AUDIO_SUFFIXES)
-    if not files:
-        raise InputError(
-            f"{path}: no audio file in it, nor in a folder below; expected {', '.join(io.AUDIO_SUFFIXES)}"
-        )
-    return tuple(_whole(file) for file in files)
-
-
-def _whole(file: Path) -> Entry:
-    info = io.probe(file)
-    return Entry(file.stem, str(file), 0, info.length, info.sample_rate, tuple(range(info.channels)), {})
-
-
-def _fitted(waveform: Tensor) -> Tensor:
-    """Returns the waveform, scaled to a peak of 1 where it has a higher one."""
-    return waveform / max(1.0, float(waveform.abs().max()))
-
-
-def _power(waveform: Tensor) -> float:
-    return float(waveform.double().square().mean())
+    return fitted(mixed.to(waveform.dtype))
 
 
 def _cut_or_padded(waveform: Tensor, length: int) -> Tensor:
     return torch.nn.functional.pad(waveform, (0, length - waveform.shape[-1]))
-
-
-def _check(what: str, lowest: float, highest: float, least: float, most: float) -> None:
-    if not least <= lowest <= highest <= most:
-        raise InputError(
-            f"{what}: got {lowest} to {highest}, expected two numbers in this order from {least} to {most}"
-        )

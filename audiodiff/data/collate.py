@@ -25,6 +25,7 @@ class Item(NamedTuple):
         id: name of the cut, for messages.
         tokens: [L] int64, the text; None without.
         problems: why this stands in for another clip, one line; none where it is what was asked for.
+        mel: [n_mels, F], what the audio is heard as; None where the waveform tells it.
     """
 
     waveform: Tensor
@@ -33,16 +34,17 @@ class Item(NamedTuple):
     id: str
     tokens: Tensor | None = None
     problems: tuple[str, ...] = ()
+    mel: Tensor | None = None
 
 
 def collate(items: Sequence[Item]) -> Batch:
-    """Returns the Batch of some items, zero beyond each item's length.
+    """Returns the Batch of some items, zero beyond each item's length; mels go on with their last frame.
 
     Args:
-        items: at least one, all with the same channels and label names, all with a text or none.
+        items: at least one, all with the same channels and label names; all or none with a text, and with a mel.
 
     Raises:
-        ValueError: no items, or items with different channels or label names, or some of them with a text.
+        ValueError: no items, or items with different channels or label names, or some of them with a text or a mel.
     """
     if not items:
         raise ValueError("collate: got no items, expected at least one")
@@ -60,11 +62,23 @@ def collate(items: Sequence[Item]) -> Batch:
         waveform=waveform,
         lengths=torch.tensor([item.length for item in items], dtype=torch.int64),
         labels={name: tuple(item.labels[name] for item in items) for name in names},
+        mel=_mels(items),
         ids=tuple(item.id for item in items),
         tokens=tokens,
         token_counts=token_counts,
         problems=tuple(problem for item in items for problem in item.problems),
     )
+
+
+def _mels(items: Sequence[Item]) -> Tensor | None:
+    mels = [item.mel for item in items if item.mel is not None]
+    if not mels:
+        return None
+    if len(mels) < len(items):
+        without = next(item.id for item in items if item.mel is None)
+        raise ValueError(f"collate: {without} has no mel, others have; expected all or none")
+    longest = max(mel.shape[1] for mel in mels)
+    return torch.stack([torch.cat([mel, mel[:, -1:].expand(-1, longest - mel.shape[1])], 1) for mel in mels])
 
 
 def _texts(items: Sequence[Item]) -> tuple[Tensor | None, Tensor | None]:

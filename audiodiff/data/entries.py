@@ -13,6 +13,7 @@ from typing import Any
 
 from audiodiff.errors import InputError
 
+MEL = "mel"  # field of a cut's own custom data
 MOST_VALUES = 10_000  # different values of a label that are kept; a text has as many as there are clips
 
 
@@ -28,6 +29,7 @@ class Entry:
         sample_rate: Hz, of the file.
         rows: channels of the file that the cut has, in order.
         labels: name -> value.
+        mel: .npy file of the whole cut's mel, which a vocoder then hears instead of the recording's; "" without.
     """
 
     id: str
@@ -37,6 +39,7 @@ class Entry:
     sample_rate: int
     rows: tuple[int, ...]
     labels: Mapping[str, str]
+    mel: str = ""
 
 
 def entry_of(cut: Mapping[str, Any]) -> Entry:
@@ -64,7 +67,8 @@ def entry_of(cut: Mapping[str, Any]) -> Entry:
     rows = tuple(source["channels"].index(each) for each in channels)
     spoken = cut.get("supervisions") or [{}]
     labels = labels_from(spoken[0].get("speaker"), spoken[0].get("text"), spoken[0].get("custom"))
-    return Entry(cut["id"], source["source"], first, length, rate, rows, labels)
+    mel = str((cut.get("custom") or {}).get(MEL, ""))
+    return Entry(cut["id"], source["source"], first, length, rate, rows, labels, mel)
 
 
 def samples_in(seconds: float, sample_rate: int) -> int:

@@ -28,6 +28,7 @@ class PrepareOptions:
         seed: of what a corpus draws at random (`mini`); noted in the report.
         jobs: threads that decode.
         label_from: of `folder`: where its label "class" comes from, "parent" or "none".
+        excerpt_seconds: of `music`: how long the excerpts are that its recordings are cut into.
     """
 
     sample_rate: int | None = None
@@ -35,6 +36,7 @@ class PrepareOptions:
     seed: int = 0
     jobs: int = 2
     label_from: str = "parent"
+    excerpt_seconds: float = 10.0
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io as streams
 import os
 import struct
+from dataclasses import dataclass
 
 import numpy as np
 import soundfile
@@ -54,6 +55,53 @@ def read_entry(entry: Entry, start: int, length: int, content: bytes | None = No
     if entry.rows == tuple(range(waveform.shape[0])):
         return waveform
     return waveform[list(entry.rows)]
+
+
+@dataclass(frozen=True)
+class MelGrid:
+    """Where the frames of the mels in files lie.
+
+    Attributes:
+        n_mels: bands.
+        hop_length: samples from frame to frame.
+        centred: whether frame f is centred on sample f * hop_length; otherwise within that hop.
+    """
+
+    n_mels: int
+    hop_length: int
+    centred: bool
+
+    def frames(self, length: int) -> int:
+        """Returns the frames of so many samples; audio shorter than a hop has one."""
+        return max(length // self.hop_length + self.centred, 1)
+
+
+def read_mel(entry: Entry, grid: MelGrid, start: int, length: int) -> Tensor:
+    """Returns the frames [n_mels, F] of a cut's mel that belong to a part of its samples.
+
+    Args:
+        entry: of the cut.
+        grid: of its mel.
+        start: first sample, which begins a frame.
+        length: samples.
+
+    Raises:
+        InputError: the cut names no mel, or its file cannot be read or is of other audio.
+    """
+    if not entry.mel:
+        raise InputError("names no mel, as the other cuts of its manifest do; run `audiodiff align` again")
+    try:
+        mel = np.load(entry.mel, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{entry.mel}: cannot be read as a mel ({' '.join(str(error).split())})") from error
+    expected = (grid.n_mels, grid.frames(entry.length))
+    if mel.shape != expected or mel.dtype != np.float32:
+        raise InputError(
+            f"{entry.mel}: got {mel.dtype} of shape {list(mel.shape)}, expected float32 of {list(expected)} for "
+            f"{entry.length} samples; run `audiodiff align` again"
+        )
+    first = start // grid.hop_length
+    return torch.from_numpy(np.array(mel[:, first : first + grid.frames(length)]))
 
 
 def _plain_wav(path: str, first: int, length: int) -> tuple[Tensor, int] | None:

@@ -7,6 +7,7 @@ augmentation and the clip that stands in for an unreadable one are drawn from nu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from audiodiff.data.augmenting import augmented
 from audiodiff.data.cache import ClipCache, exact_in_16_bits
 from audiodiff.data.collate import Item, collate
 from audiodiff.data.entries import (
@@ -26,7 +28,7 @@ from audiodiff.data.entries import (
     wrong_rate,
 )
 from audiodiff.data.order import AUGMENT, REPLACE, SegmentBatchSampler, SegmentRequest, Shards
-from audiodiff.data.reading import read_entry
+from audiodiff.data.reading import MelGrid, read_entry, read_mel
 from audiodiff.errors import InputError
 from audiodiff.types import Batch
 
@@ -113,11 +115,15 @@ class SegmentDataset(Dataset[Item]):
         cache_megabytes: decoded audio kept in memory, all worker processes together; clips are kept whole
             until this is spent, later ones are read from disk each time.
         augment: changes every segment; its generator is keyed by seed, epoch and clip. What comes back is cropped to
-            the length asked for, or kept if shorter; of a clip with a text it is kept whole.
+            the length asked for, or kept if shorter; of a clip with a text it is kept whole. Labels change with it
+            where it is `audiodiff.data.augmenting.Relabelling`.
         seed: of the augmentation and of what replaces a clip that cannot be read.
+        mels: where the frames of the cuts' mel files lie; segments then begin on a frame and carry their part of
+            the mel. None takes no mels from files.
 
     Raises:
-        InputError: no cuts; a cut has another sample rate or channel count, or lacks a label.
+        InputError: no cuts; a cut has another sample rate or channel count, or lacks a label; augmentation of
+            audio whose mel is given.
     """
 
     def __init__(
@@ -129,9 +135,14 @@ class SegmentDataset(Dataset[Item]):
         cache_megabytes: float = 0,
         augment: Augment | None = None,
         seed: int = 0,
+        mels: MelGrid | None = None,
     ) -> None:
         if not len(cuts):
             raise InputError("got no cuts; run `audiodiff prepare` or name another split")
+        if augment is not None and mels is not None:
+            raise InputError(
+                "augmentation: these clips have mels of their own, which augmented audio would not fit; train without"
+            )
         self.cuts = cuts
         self.clips: Clips = cuts if isinstance(cuts, Clips) else _CutsInMemory(cuts)
         _check(self.clips, sample_rate, channels, label_names)
@@ -140,6 +151,7 @@ class SegmentDataset(Dataset[Item]):
         self.label_names = tuple(label_names)
         self.augment = augment
         self.seed = seed
+        self.mels = mels
         self._cache = self._make_cache(cache_megabytes * 1e6)
 
     def __len__(self) -> int:
@@ -164,22 +176,30 @@ class SegmentDataset(Dataset[Item]):
             InputError: neither that nor any of ten other clips can be read.
         """
         problems: list[str] = []
+        request = self._on_a_frame(request)
         taken = request
         for attempt in range(_REPLACEMENTS + 1):
             entry = self.clips.entry(taken.index)
             try:
                 waveform = self._read(entry, taken)
+                mel = None if self.mels is None else read_mel(entry, self.mels, taken.start, taken.length)
             except InputError as error:
                 problems.append(f"cut {entry.id}: {error}")
-                taken = self._replacement(request, attempt)
+                taken = self._on_a_frame(self._replacement(request, attempt))
                 continue
-            waveform = self._augmented(waveform, request)
-            labels = {name: check_label(entry, name) for name in self.label_names}
+            labels: Mapping[str, str] = {name: check_label(entry, name) for name in self.label_names}
+            waveform, labels = self._augmented(waveform, labels, request)
             tokens = self.clips.tokens(taken.index) if isinstance(self.clips, Transcribed) else None
-            return Item(waveform, waveform.shape[-1], labels, entry.id, tokens, tuple(problems[:1]))
+            return Item(waveform, waveform.shape[-1], labels, entry.id, tokens, tuple(problems[:1]), mel)
         raise InputError(
             f"{len(problems)} clips cannot be read, one replacing the other: {'; '.join(problems[:3])}"
         )
+
+    def _on_a_frame(self, request: SegmentRequest) -> SegmentRequest:
+        """Returns the request, begun where a frame of the mel begins."""
+        if self.mels is None:
+            return request
+        return replace(request, start=request.start - request.start % self.mels.hop_length)
 
     def _read(self, entry: Entry, request: SegmentRequest) -> Tensor:
         index, stop = request.index, request.start + request.length
@@ -214,15 +234,18 @@ class SegmentDataset(Dataset[Item]):
         start = int(generator.integers(whole - length + 1))
         return SegmentRequest(index, start, length, request.epoch)
 
-    def _augmented(self, waveform: Tensor, request: SegmentRequest) -> Tensor:
+    def _augmented(
+        self, waveform: Tensor, labels: Mapping[str, str], request: SegmentRequest
+    ) -> tuple[Tensor, Mapping[str, str]]:
         if self.augment is None:
-            return waveform
+            return waveform, labels
         generator = np.random.default_rng([self.seed, AUGMENT, request.epoch, request.index])
-        changed = self.augment(waveform, generator)
+        changed, labels = augmented(self.augment, waveform, labels, generator)
         if changed.dim() != 2 or changed.shape[0] != self.channels or changed.shape[1] < 1:
             raise ValueError(f"augment returned {tuple(changed.shape)}, expected [{self.channels}, T]")
         # What is said in a clip must stay in it.
-        return changed if isinstance(self.clips, Transcribed) else changed[:, : request.length]
+        kept = changed if isinstance(self.clips, Transcribed) else changed[:, : request.length]
+        return kept, labels
 
     def _make_cache(self, budget: float) -> ClipCache | None:
         if budget <= 0:

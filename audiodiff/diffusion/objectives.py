@@ -156,7 +156,7 @@ class WithSTFT:
         pair = (estimate, clean) if mask is None else (estimate * mask, clean * mask)
         frames = clean.shape[-1] if condition.frames is None else condition.frames.to(clean.device)
         lengths = torch.as_tensor(frames, device=clean.device).expand(clean.shape[0])
-        losses = [_stft_loss(*pair, lengths, *resolution) for resolution in self.resolutions]
+        losses = [stft_loss(*pair, lengths, *resolution) for resolution in self.resolutions]
         weight = denoiser.schedule.alpha(t).to(clean.device).float() ** 2
         main = self.objective(denoiser, clean, condition, noise, t)
         return main + self.share * weight * torch.stack(losses).mean(0)
@@ -261,10 +261,26 @@ def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
     return (values * mask).flatten(1).sum(1) / count.clamp(min=1)
 
 
-def _stft_loss(
-    estimate: Tensor, clean: Tensor, lengths: Tensor, n_fft: int, hop_length: int, win_length: int
+def stft_loss(
+    estimate: Tensor,
+    clean: Tensor,
+    lengths: Tensor,
+    n_fft: int,
+    hop_length: int,
+    win_length: int,
+    floor: float = 1e-5,
 ) -> Tensor:
-    """Returns spectral convergence plus mean log-magnitude difference [B] over each item's own frames."""
+    """Returns spectral convergence plus mean log-magnitude difference [B] over each item's own frames.
+
+    Args:
+        estimate: [B, C, T].
+        clean: [B, C, T].
+        lengths: [B], valid samples of each item.
+        n_fft: samples of a transform.
+        hop_length: samples between frames.
+        win_length: samples of the Hann window.
+        floor: smallest magnitude that counts.
+    """
     window = torch.hann_window(win_length, device=clean.device)
     magnitudes = []
     for signal in (estimate, clean):
@@ -272,7 +288,7 @@ def _stft_loss(
         spectrum = torch.stft(
             flat, n_fft, hop_length, win_length, window, pad_mode="constant", return_complex=True
         )
-        magnitudes.append(spectrum.abs().clamp(min=1e-5).unflatten(0, clean.shape[:2]))  # [B, C, D, F]
+        magnitudes.append(spectrum.abs().clamp(min=floor).unflatten(0, clean.shape[:2]))  # [B, C, D, F]
     found, wanted = magnitudes
     centres = torch.arange(found.shape[-1], device=clean.device) * hop_length
     own = (centres <= lengths[:, None])[:, None, None].expand_as(found).flatten(1).float()

@@ -26,10 +26,13 @@ from audiodiff.evaluation.samples import (
     find_by_name,
     find_references,
     model_mel,
-    read_samples,
+    read_sounds,
     read_system,
     training_facts,
 )
+from audiodiff.evaluation.set_comparison import SetComparison, control_sections, has_controls, set_sections
+from audiodiff.evaluation.set_comparison import check as check_sets
+from audiodiff.evaluation.speech_comparison import compare_speech
 from audiodiff.model import find_model
 
 GRIFFIN_LIM = "griffin-lim"
@@ -48,6 +51,7 @@ class Comparison:
         label: that the judge must recognise; None takes the judge's.
         others: folders of other systems by name.
         seed: of Griffin-Lim and the bootstrap.
+        sets: what the sounds are compared with as a set.
     """
 
     samples: Path
@@ -57,6 +61,7 @@ class Comparison:
     label: str | None = None
     others: Mapping[str, Path] = field(default_factory=dict)
     seed: int = 0
+    sets: SetComparison = field(default_factory=SetComparison)
 
 
 def compare(asked: Comparison, out: Path, command: str, show: bool = False) -> str:
@@ -71,13 +76,17 @@ def compare(asked: Comparison, out: Path, command: str, show: bool = False) -> s
     Raises:
         InputError: a folder or file that is missing or does not fit; neither recordings nor a judge.
     """
-    samples = read_samples(asked.samples)
+    check_sets(asked.sets, asked.judge is not None)
+    samples = read_sounds(asked.samples, recorded=not (asked.reference or asked.sets.data))
+    if samples.texts:
+        return compare_speech(asked, samples, out, command, show)
     model = samples.model if asked.model is None else find_model(asked.model)
     references = find_references(samples, asked.reference)
     judge = None if asked.judge is None else Judge.load(asked.judge)
-    if not references and judge is None:
+    if not (references or judge or asked.sets.data or asked.sets.features or has_controls(samples)):
         raise InputError(
-            f"{asked.samples}: nothing to score with; pass --reference DIR with recordings, or --judge DIR"
+            f"{asked.samples}: nothing to score with; pass --reference DIR with recordings, --judge DIR, or "
+            "--data DIR with real sounds"
         )
     name = str(training_facts(model).get("experiment", asked.samples.resolve().name))
     systems = {name: samples} | _others(asked, name)
@@ -86,7 +95,11 @@ def compare(asked: Comparison, out: Path, command: str, show: bool = False) -> s
     notes = (
         [] if model is not None else ["No model folder was found for the facts of training; pass --model."]
     )
-    labels = {} if judge is None else _judged(asked, judge, systems, out, show)
+    judged = judge if judge is not None and _labelled(asked, judge, samples) else None
+    labels = {} if judged is None else _judged(asked, judged, systems, out, show)
+    known = None if judge is None or asked.judge is None else (judge, asked.judge)
+    sections = control_sections(systems, asked.seed, show)
+    sections += set_sections(asked.sets, systems, known, asked.seed, show)
     notes += _label_notes(judge, labels)
     scores = None
     if references:
@@ -96,9 +109,17 @@ def compare(asked: Comparison, out: Path, command: str, show: bool = False) -> s
         notes += _vocoder_notes(scores, files, asked.seed)
         _picture_recordings(references, files, scores.sample_rate, out)
     metrics = () if scores is None else load_metrics()
-    evaluation = Evaluation(f"Results of {name}", command, facts, metrics, scores, judge, labels, notes)
+    evaluation = Evaluation(
+        f"Results of {name}", command, facts, metrics, scores, judged, labels, notes, sections
+    )
     write_report(evaluation, out)
     return text(evaluation)
+
+
+def _labelled(asked: Comparison, judge: Judge, samples: SamplesFolder) -> bool:
+    """Returns whether samples are judged one by one; those made without a label are compared only as a set."""
+    unasked = not any(judge.label in labels for labels in samples.labels.values())
+    return not (unasked and asked.label is None and asked.sets.data is not None)
 
 
 def _judged(
@@ -147,7 +168,18 @@ def _vocoder_notes(scores: VocoderScores, systems: Mapping[str, Mapping[str, Pat
 
 
 def _label_notes(judge: Judge | None, labels: Mapping[str, LabelScores]) -> list[str]:
-    return [
+    unheard = [
+        f"{name}: {len(scores.reasons)} of {len(scores.asked)} files cannot be read and count as not recognised; "
+        f"the first, {next(iter(scores.reasons))}: {next(iter(scores.reasons.values()))}."
+        for name, scores in labels.items()
+        if scores.reasons
+    ]
+    unheard += [
+        f"{name}: {len(scores.silent)} files are silent, the first {scores.silent[0]}."
+        for name, scores in labels.items()
+        if scores.silent
+    ]
+    return unheard + [
         f"{name}: {scores.resampled} samples were resampled to the judge's {judge.sample_rate} Hz."
         for name, scores in labels.items()
         if judge is not None and scores.resampled
@@ -157,20 +189,27 @@ def _label_notes(judge: Judge | None, labels: Mapping[str, LabelScores]) -> list
 def _picture_recordings(
     references: Mapping[str, Path], systems: Mapping[str, Mapping[str, Path]], sample_rate: int, out: Path
 ) -> None:
-    pictured = list(references)[:PICTURED_FILES]
-    rows = [
-        [io.read(files[file], sample_rate)[0][0].numpy() for file in pictured] for files in systems.values()
-    ]
-    recordings = [io.read(references[file], sample_rate)[0][0].numpy() for file in pictured]
-    spectrogram_grid([recordings, *rows], [RECORDING, *systems], sample_rate, out / "spectrograms.png")
+    columns = []
+    for file in list(references)[:PICTURED_FILES]:
+        try:
+            paths = [references[file], *(files[file] for files in systems.values())]
+            columns.append([io.read(path, sample_rate)[0][0].numpy() for path in paths])
+        except InputError:  # counted in the table, with its reason
+            continue
+    if columns:
+        rows = [list(row) for row in zip(*columns, strict=True)]
+        spectrogram_grid(rows, [RECORDING, *systems], sample_rate, out / "spectrograms.png")
 
 
 def _picture_classes(judge: Judge, samples: SamplesFolder, scores: LabelScores, path: Path) -> None:
     rows, titles = [], []
     for name in judge.names:
-        files = [file for file, asked in scores.asked.items() if asked == name][:PICTURED_FILES]
+        files = [f for f, asked in scores.asked.items() if asked == name and f not in scores.reasons]
         if files:
-            read = (io.read(samples.files[file], judge.sample_rate, channels=1)[0] for file in files)
+            read = (
+                io.read(samples.files[file], judge.sample_rate, channels=1)[0]
+                for file in files[:PICTURED_FILES]
+            )
             rows.append([waveform[0].numpy() for waveform in read])
             titles.append(name)
     spectrogram_grid(rows, titles, judge.sample_rate, path)

@@ -1,13 +1,15 @@
 """Scores systems against recordings (vocoders) or by a judge (class-conditional generation).
 
 Every number is kept per file; a mean comes with the 95 % percentile interval of a bootstrap over files (Efron
-1979). A file for which a metric has no value is left out of that metric's mean, and counted with its reason.
+1979). A file for which a metric has no value is left out of that metric's mean, and counted with its reason. A sample
+that cannot be read (cut off, NaN) has no value of any metric; a judge counts it as not recognised.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +22,13 @@ from audiodiff.errors import InputError
 from audiodiff.evaluation.judge import Judge
 from audiodiff.evaluation.judge_training import confusion, spread
 from audiodiff.evaluation.metrics import Metric, NotMeasurable
+from audiodiff.evaluation.processes import in_processes
 from audiodiff.evaluation.samples import SamplesFolder
 from audiodiff.progress import track
 
 RESAMPLES = 2000
 RECORDING = "recording"  # the system that returns the recording itself
+NOT_HEARD = "unreadable"  # what a judge recognises in a sample that cannot be read
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,8 @@ class LabelScores:
         diversity: mean distance between samples of one class over that of the real test clips: 1 is as
             diverse as the recordings, 0 always the same sound. None with less than two samples of any class.
         resampled: files that had another rate than the judge and were resampled.
+        reasons: why a file cannot be heard, by file name; it counts as not recognised.
+        silent: files without sound; they are judged like all others.
     """
 
     asked: Mapping[str, str]
@@ -85,6 +91,8 @@ class LabelScores:
     confusion: np.ndarray
     diversity: float | None
     resampled: int
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    silent: Sequence[str] = ()
 
 
 def summarize(values: Mapping[str, float], reasons: Mapping[str, str], seed: int) -> Score:
@@ -127,35 +135,77 @@ def score_vocoder(
             missing package.
     """
     names = (RECORDING, *systems)
-    values: dict[tuple[str, str], dict[str, float]] = {(s, m.key): {} for s in names for m in metrics}
-    reasons: dict[tuple[str, str], dict[str, str]] = {key: {} for key in values}
     rate = io.probe(next(iter(next(iter(systems.values())).values()))).sample_rate
-    seconds, resampled = 0.0, 0
-    for file, path in track(references.items(), "scoring", len(references), show):
-        resampled += io.probe(path).sample_rate != rate
-        reference = io.read(path, rate)[0].numpy()
-        seconds += reference.shape[-1] / rate
-        for name in names:
-            estimate = (
-                reference if name == RECORDING else _estimate(systems[name][file], reference, rate, name)
-            )
-            for metric in metrics:
-                try:
-                    values[name, metric.key][file] = _mean_over_channels(metric, reference, estimate, rate)
-                except NotMeasurable as reason:
-                    reasons[name, metric.key][file] = str(reason)
-                except InputError as error:
-                    raise InputError(f"{name}, {file} against {path}: {error}") from error
+    tasks = [
+        _FileTask(file, path, {name: files[file] for name, files in systems.items()}, rate)
+        for file, path in references.items()
+    ]
+    done = in_processes(partial(_score_file, metrics), tasks)
+    found = list(track(done, "scoring", len(tasks), show))
     scores = {
-        name: {m.key: summarize(values[name, m.key], reasons[name, m.key], seed) for m in metrics}
+        name: {
+            m.key: summarize(
+                {f.file: f.values[name, m.key] for f in found if (name, m.key) in f.values},
+                {f.file: f.reasons[name, m.key] for f in found if (name, m.key) in f.reasons},
+                seed,
+            )
+            for m in metrics
+        }
         for name in names
     }
-    return VocoderScores(scores, seconds, rate, resampled)
+    return VocoderScores(scores, sum(f.seconds for f in found), rate, sum(f.resampled for f in found))
+
+
+@dataclass(frozen=True)
+class _FileTask:
+    """One recording and what every system made of it, at `rate` Hz."""
+
+    file: str
+    reference: Path
+    systems: Mapping[str, Path]
+    rate: int
+
+
+@dataclass(frozen=True)
+class _FileScores:
+    """Values, or why there is none, by system and metric key."""
+
+    file: str
+    values: Mapping[tuple[str, str], float]
+    reasons: Mapping[tuple[str, str], str]
+    seconds: float
+    resampled: bool
+
+
+def _score_file(metrics: Sequence[Metric], task: _FileTask) -> _FileScores:
+    values: dict[tuple[str, str], float] = {}
+    reasons: dict[tuple[str, str], str] = {}
+    resampled = io.probe(task.reference).sample_rate != task.rate
+    reference = io.read(task.reference, task.rate)[0].numpy()
+    for name in (RECORDING, *task.systems):
+        try:
+            estimate = (
+                reference if name == RECORDING else _estimate(task.systems[name], reference, task.rate, name)
+            )
+        except NotMeasurable as reason:
+            reasons |= {(name, metric.key): str(reason) for metric in metrics}
+            continue
+        for metric in metrics:
+            try:
+                values[name, metric.key] = _mean_over_channels(metric, reference, estimate, task.rate)
+            except NotMeasurable as reason:
+                reasons[name, metric.key] = str(reason)
+            except InputError as error:
+                raise InputError(f"{name}, {task.file} against {task.reference}: {error}") from error
+    return _FileScores(task.file, values, reasons, reference.shape[-1] / task.rate, resampled)
 
 
 def _estimate(path: Path, reference: np.ndarray, rate: int, system: str) -> np.ndarray:
     """Returns [C, T] of a file, like its reference [C, T'] in rate and channels."""
-    waveform, its_rate = io.read(path)
+    try:
+        waveform, its_rate = io.read(path)
+    except InputError as error:
+        raise NotMeasurable(f"the file cannot be read: {str(error).removeprefix(f'{path}: ')}") from error
     if its_rate != rate or waveform.shape[0] != reference.shape[0]:
         raise InputError(
             f"{system}: {path} has {its_rate} Hz and {waveform.shape[0]} channel(s), the comparison {rate} Hz "
@@ -220,17 +270,26 @@ def score_labels(
             f"the judge recognises {judge.label!r}, asked for is {label!r}; train one for that label"
         )
     asked = {file: _asked(judge, samples, file) for file in samples.files}
-    waveforms, resampled = [], 0
-    for path in track(samples.files.values(), "listening", len(samples.files), show):
-        resampled += io.probe(path).sample_rate != judge.sample_rate
-        waveforms.append(io.read(path, judge.sample_rate, channels=1)[0])
-    probabilities = judge.predict(waveforms)
-    truth = torch.tensor([judge.names.index(name) for name in asked.values()])
+    waveforms: dict[str, torch.Tensor] = {}
+    reasons, resampled = {}, 0
+    for file, path in track(samples.files.items(), "listening", len(samples.files), show):
+        try:
+            waveforms[file] = io.read(path, judge.sample_rate, channels=1)[0]
+            resampled += io.probe(path).sample_rate != judge.sample_rate
+        except InputError as error:
+            reasons[file] = str(error).removeprefix(f"{path}: ")
+    if not waveforms:
+        raise InputError(f"{samples.folder}: no file can be heard; {next(iter(reasons.values()))}")
+    heard = list(waveforms.values())
+    probabilities = judge.predict(heard)
+    truth = torch.tensor([judge.names.index(asked[file]) for file in waveforms])
     guesses = probabilities.argmax(-1)
-    recognised = {file: judge.names[int(guess)] for file, guess in zip(asked, guesses, strict=True)}
-    certainty = {file: float(row[i]) for file, row, i in zip(asked, probabilities, truth, strict=True)}
+    recognised = dict.fromkeys(asked, NOT_HEARD)
+    recognised |= {file: judge.names[int(guess)] for file, guess in zip(waveforms, guesses, strict=True)}
+    certainty = dict.fromkeys(asked, 0.0)
+    certainty |= {f: float(row[i]) for f, row, i in zip(waveforms, probabilities, truth, strict=True)}
     right = {file: float(recognised[file] == asked[file]) for file in asked}
-    made, real = spread(judge.describe(waveforms), truth), judge.facts.get("test_spread")
+    made, real = spread(judge.describe(heard), truth), judge.facts.get("test_spread")
     return LabelScores(
         asked=asked,
         recognised=recognised,
@@ -240,6 +299,8 @@ def score_labels(
         confusion=confusion(truth, guesses, len(judge.names)),
         diversity=made / real if made is not None and real else None,
         resampled=resampled,
+        reasons=reasons,
+        silent=[file for file, sound in waveforms.items() if float(sound.abs().max()) < io.SILENCE_PEAK],
     )
 
 

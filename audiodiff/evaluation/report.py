@@ -37,6 +37,21 @@ class Facts:
 
 
 @dataclass(frozen=True)
+class Section:
+    """A part of a report that another module writes.
+
+    Attributes:
+        key: of its numbers in metrics.json.
+        parts: paragraphs and tables of RESULTS.md.
+        numbers: for metrics.json.
+    """
+
+    key: str
+    parts: Sequence[str]
+    numbers: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """All that a report is made of.
 
@@ -49,6 +64,7 @@ class Evaluation:
         judge: of `labels`.
         labels: by system name, empty when not asked for.
         notes: what else the reader must know, one sentence each.
+        sections: what else is reported.
     """
 
     title: str
@@ -59,6 +75,7 @@ class Evaluation:
     judge: Judge | None = None
     labels: Mapping[str, LabelScores] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    sections: Sequence[Section] = ()
 
 
 def write_report(evaluation: Evaluation, folder: Path) -> None:
@@ -79,6 +96,7 @@ def text(evaluation: Evaluation) -> str:
         parts += _vocoder_part(evaluation, evaluation.vocoder)
     if evaluation.judge is not None:
         parts += _label_part(evaluation, evaluation.judge)
+    parts += [part for section in evaluation.sections for part in section.parts]
     parts += _facts_part(evaluation.facts)
     if evaluation.notes:
         parts += ["## Notes", "\n".join(f"- {note}" for note in evaluation.notes)]
@@ -108,7 +126,7 @@ def _vocoder_part(evaluation: Evaluation, scores: VocoderScores) -> list[str]:
         "## Against the recordings",
         f"{files} files, {scores.seconds:.1f} s, {scores.sample_rate} Hz. "
         "Mean over files and its 95 % bootstrap interval; ↑ higher is better, ↓ lower is better.",
-        _table(headings, rows),
+        markdown_table(headings, rows),
         *(["\n".join(gaps)] if gaps else []),
         "Metrics:",
         "\n".join(definitions),
@@ -154,9 +172,9 @@ def _label_part(evaluation: Evaluation, judge: Judge) -> list[str]:
         "on real clips that it was not trained on (first row). Mean over files and its 95 % bootstrap "
         "interval. Diversity: mean distance in the judge's features between samples of one class, over that "
         "of the real test clips; near 0 means that one sound is repeated.",
-        _table(headings, rows),
+        markdown_table(headings, rows),
         "Recognised, by class:",
-        _table([label, *evaluation.labels], classes),
+        markdown_table([label, *evaluation.labels], classes),
     ]
 
 
@@ -187,7 +205,7 @@ def _facts_part(facts: Mapping[str, Facts]) -> list[str]:
         )
         commands.append(f"- {name}, training: {_code(training)}")
         commands.append(f"- {name}, sounds: {_code(record)}")
-    return ["## How they were made", _table(headings, rows), "\n".join(commands)]
+    return ["## How they were made", markdown_table(headings, rows), "\n".join(commands)]
 
 
 def _numbers(evaluation: Evaluation) -> dict[str, Any]:
@@ -211,7 +229,7 @@ def _numbers(evaluation: Evaluation) -> dict[str, Any]:
             "judge": dict(judge.facts),
             "systems": {name: _label_numbers(scores) for name, scores in evaluation.labels.items()},
         }
-    return content
+    return content | {section.key: dict(section.numbers) for section in evaluation.sections}
 
 
 def _vocoder_numbers(metrics: Sequence[Metric], scores: VocoderScores) -> dict[str, Any]:
@@ -261,6 +279,8 @@ def _label_numbers(scores: LabelScores) -> dict[str, Any]:
         "probability": scores.certainty.mean,
         "probability_interval_95": scores.certainty.interval,
         "diversity": scores.diversity,
+        "unreadable": dict(scores.reasons),
+        "silent": list(scores.silent),
         "confusion": scores.confusion.tolist(),
         "files": files,
     }
@@ -326,6 +346,7 @@ def _code(facts: Mapping[str, Any]) -> str:
     return UNKNOWN if command is None else f"`{command}`"
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Returns a table in Markdown."""
     lines = [headings, ["---"] * len(headings), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class SamplesFolder:
         labels: what was asked for, by file name.
         references: recording that a sound was made from, by file name; sounds from noise have none.
         record: the rest of samples.json: model, seed, sampler, command; empty when there is no such file.
+        texts: what is said in it, by file name; empty for sounds that were not asked for by text.
     """
 
     folder: Path
@@ -35,6 +36,7 @@ class SamplesFolder:
     labels: Mapping[str, Mapping[str, str]]
     references: Mapping[str, Path]
     record: Mapping[str, Any]
+    texts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def model(self) -> Path | None:
@@ -47,13 +49,16 @@ class SamplesFolder:
 
 
 def read_samples(folder: Path) -> SamplesFolder:
-    """Returns what samples.json says of a folder.
+    """Returns what samples.json says of a folder, or of all folders in it where only these have one.
 
     Raises:
         InputError: no such folder, no samples.json, one that cannot be read or names no or missing files.
     """
     path = folder / RECORD
     if not path.is_file():
+        parts = sorted(found.parent for found in folder.glob(f"*/{RECORD}"))
+        if parts:
+            return _together(folder, [read_samples(part) for part in parts])
         reason = f"holds no {RECORD}" if folder.is_dir() else "no such folder"
         raise InputError(
             f"{folder}: {reason}; expected what `audiodiff synthesize` or `audiodiff vocode` wrote"
@@ -65,6 +70,7 @@ def read_samples(folder: Path) -> SamplesFolder:
         references = {
             name: Path(entry["reference"]) for name, entry in entries.items() if entry.get("reference")
         }
+        texts = {name: str(entry["text"]) for name, entry in entries.items() if entry.get("text")}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path}: not a samples record, or damaged ({type(error).__name__}: {error})"
@@ -77,7 +83,53 @@ def read_samples(folder: Path) -> SamplesFolder:
         raise InputError(
             f"{path}: {len(gone)} of {len(files)} files are gone, first {gone[0]}; synthesize again"
         )
-    return SamplesFolder(folder, files, labels, references, content)
+    return SamplesFolder(folder, files, labels, references, content, texts)
+
+
+def _together(folder: Path, parts: Sequence[SamplesFolder]) -> SamplesFolder:
+    """Returns the sounds of several folders, named by folder and file; recorded is what all have in common."""
+    first = parts[0].record
+    same = {
+        key for key in first if all(key in part.record and part.record[key] == first[key] for part in parts)
+    }
+    record = {key: value for key, value in first.items() if key in same or key == "command"}
+    if "command" in record and "command" not in same:
+        record["command"] = f"{record['command']} (the first of {len(parts)})"
+
+    def named(attribute: str) -> dict[str, Any]:
+        return {
+            f"{part.folder.name}/{name}": value
+            for part in parts
+            for name, value in getattr(part, attribute).items()
+        }
+
+    return SamplesFolder(folder, named("files"), named("labels"), named("references"), record, named("texts"))
+
+
+def read_sounds(path: Path, recorded: bool) -> SamplesFolder:
+    """Returns a samples folder, or where it has no samples.json the audio files in it, or one audio file.
+
+    Args:
+        path: folder or file.
+        recorded: a folder must have its samples.json, for nothing else says what to compare it with.
+
+    Raises:
+        InputError: nothing there, or a damaged samples.json.
+    """
+    if path.is_file() and path.suffix.lower() in io.AUDIO_SUFFIXES:
+        return SamplesFolder(path.parent, {path.name: path}, {}, {}, {})
+    if recorded or (path / RECORD).is_file() or any(path.glob(f"*/{RECORD}")):
+        return read_samples(path)
+    files = audio_files(path)
+    if not files:
+        return read_samples(path)
+    return SamplesFolder(path, files, {}, {}, {})
+
+
+def audio_files(folder: Path) -> dict[str, Path]:
+    """Returns the audio files of a folder by name, sorted; none where there is no such folder."""
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    return {path.name: path for path in found if path.suffix.lower() in io.AUDIO_SUFFIXES}
 
 
 def read_system(folder: Path) -> SamplesFolder:
@@ -96,8 +148,8 @@ def find_references(samples: SamplesFolder, given: Path | None) -> dict[str, Pat
 
     Args:
         samples: the sounds.
-        given: a folder with files of the same name, or a manifest whose cuts have the names as ids; None:
-            what samples.json says.
+        given: a folder with files of the same name, a manifest whose cuts have the names as ids, or the
+            recording of a single sound; None: what samples.json says.
 
     Raises:
         InputError: some sounds have a reference and some have none.
@@ -111,6 +163,12 @@ def find_references(samples: SamplesFolder, given: Path | None) -> dict[str, Pat
                 f"{missing[0]}; pass --reference DIR with recordings of the same names"
             )
         return found
+    if given.is_file() and given.suffix.lower() in io.AUDIO_SUFFIXES:
+        if len(samples.files) > 1:
+            raise InputError(
+                f"{given}: one recording for {len(samples.files)} files; pass a folder of recordings"
+            )
+        return dict.fromkeys(samples.files, given)
     if given.is_file():
         cuts = {cut.id: whole_file(cut) for cut in load_cuts(given)}
         cuts = {path.stem: path for path in cuts.values()} | cuts

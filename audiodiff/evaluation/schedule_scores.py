@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audiodiff.conditioning.mel import Mel
+from audiodiff.conditioning.mel import heard
 from audiodiff.data.collate import collate
 from audiodiff.data.manifests import load_cuts
 from audiodiff.data.order import fixed_requests
@@ -125,7 +125,7 @@ class Score(Protocol):
 
 def hears_mel(model: AudioDiffusion) -> bool:
     """Returns whether a model is conditioned on a mel."""
-    return any(isinstance(part, Mel) for part in model.modules())
+    return heard(model.conditioner) is not None
 
 
 def read_clips(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import torch
 from rich.progress import Progress, TaskID
 
+from audiodiff.diffusion.constraints import Projection, chain
+from audiodiff.diffusion.samplers import Sampler
 from audiodiff.errors import InputError
 from audiodiff.interval import Interval, choices, listed
 from audiodiff.model import FACTS, AudioDiffusion, Steering, find_model
@@ -32,6 +34,8 @@ class Request:
         steering: guidance; None: the model's own.
         seed: of the noise.
         batch: sounds at a time.
+        temperature: divides the noise that sampling starts from; None: the sampler's own.
+        guide: what every clean estimate is moved towards, see `guide`; None for none.
     """
 
     labels: Sequence[Mapping[str, str]]
@@ -40,6 +44,37 @@ class Request:
     steering: Steering | None = None
     seed: int = 0
     batch: int = 16
+    temperature: float | None = None
+    guide: Projection | None = None
+
+    def sampler_of(self, model: AudioDiffusion) -> Sampler:
+        """Returns the sampler that is asked for.
+
+        Raises:
+            InputError: a sampler that does not exist, a negative seed, a batch of no sounds.
+        """
+        if self.seed < 0:
+            raise InputError(f"--seed: got {self.seed}, expected 0 or more")
+        if self.batch < 1:
+            raise InputError(f"--batch: got {self.batch}, expected at least 1")
+        sampler = choose_sampler(model.recipe, self.sampler)
+        if self.temperature is not None:
+            sampler = replace(sampler, temperature=self.temperature)
+        if self.guide is None:
+            return sampler
+        return replace(sampler, projection=chain(*filter(None, (sampler.projection, self.guide))))
+
+    def samples_of(self, model: AudioDiffusion, source: Path) -> int:
+        """Returns the length of each sound.
+
+        Raises:
+            InputError: below one sample.
+        """
+        seconds = default_seconds(model, source) if self.seconds is None else self.seconds
+        samples = round(seconds * model.sample_rate) if seconds > 0 else 0
+        if samples < 1:
+            raise InputError(f"--seconds: got {seconds}, expected more than 0")
+        return samples
 
 
 def label_sets(
@@ -98,15 +133,7 @@ def generate(model: AudioDiffusion, source: Path, request: Request, out: Path, c
     Raises:
         InputError: labels, length or sampler that this model does not have; a place that cannot be written.
     """
-    if request.seed < 0:
-        raise InputError(f"--seed: got {request.seed}, expected 0 or more")
-    if request.batch < 1:
-        raise InputError(f"--batch: got {request.batch}, expected at least 1")
-    sampler = choose_sampler(model.recipe, request.sampler)
-    seconds = default_seconds(model, source) if request.seconds is None else request.seconds
-    length = round(seconds * model.sample_rate)
-    if length < 1:
-        raise InputError(f"--seconds: got {seconds}, expected more than 0")
+    sampler, length = request.sampler_of(model), request.samples_of(model, source)
     steering = model.steering if request.steering is None else request.steering
     samples: list[Sample] = []
     pictured: dict[str, list[torch.Tensor]] = {}
@@ -121,14 +148,21 @@ def generate(model: AudioDiffusion, source: Path, request: Request, out: Path, c
             )  # fmt: skip
             for item, label, waveform in zip(items, labels, waveforms, strict=True):
                 title = " ".join(label.values()) or "any"
-                sample = Sample(_file_name(label, item), dict(label))
+                sample = Sample(file_name(label, item), dict(label))
                 samples.append(write_sample(out, sample, waveform, model.sample_rate))
                 pictured.setdefault(title, []).append(waveform)
-    record = {"model": str(source), "seed": request.seed, "command": command}
-    record |= {"guidance": asdict(steering.guidance), "sampler": describe(sampler)}
-    write_record(out, record, samples)
+    write_record(out, record_of(source, request, steering, sampler, command), samples)
     draw_samples(out, pictured, model.sample_rate)
     return samples
+
+
+def record_of(
+    source: Path, request: Request, steering: Steering, sampler: Sampler, command: str
+) -> dict[str, object]:
+    """Returns how sounds were made, for samples.json."""
+    record: dict[str, object] = {"model": str(source), "seed": request.seed, "command": command}
+    record |= {"guidance": asdict(steering.guidance), "sampler": describe(sampler)}
+    return record | ({"negative": dict(steering.negative)} if steering.negative else {})
 
 
 def _advance(progress: Progress, task: TaskID, sounds: int, done: int, total: int) -> None:
@@ -140,7 +174,8 @@ def _batch(labels: Sequence[Mapping[str, str]], length: int, model: AudioDiffusi
     return Batch(waveform=None, lengths=torch.full((len(labels),), length), labels=columns)
 
 
-def _file_name(label: Mapping[str, str], item: int) -> str:
+def file_name(label: Mapping[str, str], item: int) -> str:
+    """Returns the name of the wav file of a sound with these labels."""
     words = "_".join(label.values()) or "sound"
     return "".join(c if c.isalnum() or c in "-_" else "-" for c in words) + f"_{item:04d}.wav"
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from audiodiff.audio.griffin_lim import GriffinLim
 from audiodiff.audio.mel import LogMel
 from audiodiff.audio.mel_representation import MelRepresentation
-from audiodiff.conditioning.text_conditioner import Text
+from audiodiff.conditioning.text_conditioner import SpokenText
 from audiodiff.diffusion.samplers import Sampler
 from audiodiff.errors import InputError
 from audiodiff.model import AudioDiffusion
@@ -58,7 +58,7 @@ class Route:
             InputError: a model that is told no text, a vocoder that hears another mel, or one for a model that makes
                 none.
         """
-        texts = [part for part in model.modules() if isinstance(part, Text)]
+        texts = [part for part in model.modules() if isinstance(part, SpokenText)]
         if not texts:
             raise InputError("this model is told no text, its sounds are chosen by labels or made of mels")
         self.model = model
@@ -157,8 +157,9 @@ class Route:
         """
         with torch.inference_mode():
             durations = self.text.durations(batch).cpu()
+        hop_length = self.text.hop_length or self.model.representation.hop_length
         for part, row in zip(parts, durations, strict=True):
-            seconds = float(row.sum()) * self.model.representation.hop_length / self.model.sample_rate
+            seconds = float(row.sum()) * hop_length / self.model.sample_rate
             if seconds > _LONGEST_SECONDS * max(1.0, 1 / float(batch.speeds[0])):  # type: ignore[index]
                 raise InputError(
                     f"sentence {part.text[:40]!r}: the model gives it {seconds:.0f} s, expected at most "
@@ -187,7 +188,7 @@ class Route:
 
 def takes_text(model: AudioDiffusion) -> bool:
     """Whether a model is told a text."""
-    return any(isinstance(part, Text) for part in model.modules())
+    return any(isinstance(part, SpokenText) for part in model.modules())
 
 
 def fitting(model: AudioDiffusion, vocoder: Vocoder | GriffinLim | None) -> Vocoder | GriffinLim | None:

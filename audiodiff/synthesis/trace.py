@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from audiodiff.audio import io
-from audiodiff.conditioning.mel import Mel
+from audiodiff.conditioning.mel import heard
 from audiodiff.diffusion.denoiser import Denoise, VarianceDenoise
 from audiodiff.diffusion.guidance import GuidedDenoise
 from audiodiff.diffusion.noise import KeyedNoise
@@ -242,7 +242,7 @@ def _batch(model: AudioDiffusion, source: Path, request: TraceRequest, recording
 
 
 def _hears_mel(model: AudioDiffusion) -> bool:
-    return any(isinstance(part, Mel) for part in model.modules())
+    return heard(model.conditioner) is not None
 
 
 def _synthesize(model: AudioDiffusion, sampler: Sampler, batch: Batch, request: TraceRequest) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from audiodiff.audio.mel import LogMel
 from audiodiff.audio.mel_input import bands_first, check_layout
-from audiodiff.conditioning.mel import Mel
+from audiodiff.conditioning.mel import heard
 from audiodiff.diffusion.samplers import Sampler
 from audiodiff.errors import InputError
 from audiodiff.model import AudioDiffusion, instantiate, load
@@ -69,8 +69,8 @@ class Vocoder:
             InputError: the model hears no mel, or an unknown layout.
         """
         check_layout(layout)
-        mels = [part for part in model.modules() if isinstance(part, Mel)]
-        if not mels:
+        conditioner = heard(model.conditioner)
+        if conditioner is None:
             raise InputError(
                 "this model is not conditioned on a mel; it makes sounds with `audiodiff synthesize`"
             )
@@ -81,7 +81,7 @@ class Vocoder:
         )
         self.finish = Finish() if finish is None else finish
         self.layout = layout
-        self._conditioner = mels[0]
+        self._conditioner = conditioner
         self._bias: tuple[Sampler, Tensor] | None = None
 
     @classmethod

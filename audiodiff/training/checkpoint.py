@@ -11,13 +11,12 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from audiodiff.errors import InputError
 from audiodiff.files import writing_folder
-from audiodiff.model import AudioDiffusion
 
 _STATE = Path("training") / "state.pt"
 # What a run cannot go on with: other weights, other sounds, other parameters in the optimizer.
@@ -33,9 +32,15 @@ _FREE = (
 )
 
 
-def save(
-    run: Path, update: int, model: AudioDiffusion, state: Mapping[str, Any], texts: Mapping[str, Any]
-) -> Path:
+class Model(Protocol):
+    """What can be written into a folder: an AudioDiffusion, or an autoencoder."""
+
+    def write(self, folder: Path, recipe: Mapping[str, Any], facts: Mapping[str, Any], card: str) -> None:
+        """Writes its files into an existing folder."""
+        ...
+
+
+def save(run: Path, update: int, model: Model, state: Mapping[str, Any], texts: Mapping[str, Any]) -> Path:
     """Writes the checkpoint of one update and returns its folder.
 
     Args:
@@ -43,7 +48,7 @@ def save(
         update: updates done.
         model: the averaged model.
         state: tensors and plain values for resuming.
-        texts: `recipe`, `facts` and `card` of AudioDiffusion.write.
+        texts: `recipe`, `facts` and `card` of its write.
 
     Raises:
         InputError: the disk is full or cannot be written; earlier checkpoints stay whole.

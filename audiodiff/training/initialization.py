@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from audiodiff.audio.mel_representation import MelRepresentation
 from audiodiff.conditioning.label import Labels
 from audiodiff.conditioning.mel import Mel
-from audiodiff.conditioning.text_conditioner import Text
+from audiodiff.conditioning.text_conditioner import SpokenText
 from audiodiff.errors import InputError
 from audiodiff.model import WEIGHTS, AudioDiffusion, find_model, load
 
@@ -209,7 +209,7 @@ def _part(model: AudioDiffusion, kind: type[nn.Module]) -> tuple[str, nn.Module 
 
 def _place(name: str, model: AudioDiffusion, source: AudioDiffusion) -> str:
     """Returns where the source has a weight: elsewhere if it hears a mel or text alone and the model jointly."""
-    for kind in (Mel, Text):
+    for kind in (Mel, SpokenText):
         (ours, part), (theirs, other) = _part(model, kind), _part(source, kind)
         if part is not None and other is not None and name.startswith(ours):
             return theirs + name[len(ours) :]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 
 from audiodiff.conditioning.mel import Mel
-from audiodiff.conditioning.text_conditioner import Text
+from audiodiff.conditioning.text_conditioner import SpokenText
 from audiodiff.model import AudioDiffusion
 
 ENOUGH = 0.5
@@ -24,7 +24,7 @@ def short_sighted(model: AudioDiffusion, segment_length: int) -> str | None:
         model: the model.
         segment_length: samples of a training segment.
     """
-    if any(isinstance(part, Mel | Text) for part in model.modules()):
+    if any(isinstance(part, Mel | SpokenText) for part in model.modules()):
         return None
     positions = model.denoiser.network.receptive_field()
     samples = positions * model.representation.hop_length

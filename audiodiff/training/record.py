@@ -87,6 +87,28 @@ def model_card(
     )
 
 
+def autoencoder_card(recipe: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """Returns the card of an autoencoder."""
+    data = recipe["data"]
+    rows = {
+        "Corpus": f"{data['name']} ({facts['train_hours']:.2f} hours of training audio)",
+        "Licence of the data": data["licence"],
+        "Audio": f"{data['sample_rate']} Hz, {data['channels']} channel(s)",
+        "Parameters": f"{facts['parameters'] / 1e6:.2f} M",
+        "Updates": f"{facts['updates']} of {recipe['training']['global_batch_seconds']:g} s of audio",
+        "Training time": f"{facts['train_seconds'] / 3600:.2f} h on {facts['hardware']}",
+        "Validation loss": facts.get("validation_loss", "not recorded"),
+        "Seed": facts["seed"],
+        "Commit": facts["commit"],
+    }
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    return (
+        f"# {facts['experiment']}\n\nAn autoencoder of audio, made by audiodiff.\n\n| | |\n|---|---|\n{table}\n\n"
+        f"Command: `{facts['command']}`\n\nDiffuse its latents with `audiodiff train experiment=music_latent "
+        "autoencoder=FOLDER`.\n"
+    )
+
+
 def _ancestry(facts: Mapping[str, Any]) -> dict[str, str]:
     """Returns the card's row about the model that training started from, if it did."""
     if "init" not in facts:

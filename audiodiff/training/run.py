@@ -34,6 +34,7 @@ from audiodiff.training.batching import Batching, batching
 from audiodiff.training.checkpoint import clean_up
 from audiodiff.training.ema import averaged
 from audiodiff.training.engine import LossScale, open_accelerator, shared
+from audiodiff.training.given_mels import given_mels
 from audiodiff.training.guards import Guard
 from audiodiff.training.interruption import StopRequest
 from audiodiff.training.lora import low_rank, merged
@@ -41,6 +42,7 @@ from audiodiff.training.optimization import build_optimizer, learning_rate
 from audiodiff.training.posthoc_ema import PowerAverages, power_averages
 from audiodiff.training.receptive_field import short_sighted
 from audiodiff.training.record import model_card, run_facts
+from audiodiff.training.saved_autoencoder import adopt
 from audiodiff.training.selection import BEST, finish_with_best
 from audiodiff.training.start import start
 from audiodiff.training.teacher import Teacher
@@ -194,11 +196,12 @@ def start_model(
         # Layers draw their initial weights from the global generator; it is given back as it was.
         torch.manual_seed(recipe["training"]["seed"])
         model = build(recipe)
+    adopted = adopt(model, recipe.get("autoencoder"))
     told = console if accelerator.is_main_process else SILENT
     with accelerator.main_process_first():  # which measures the statistics that the others read
         measured = training_statistics(recipe, model, train_set, folder, told)
     statistics.apply(model, measured)
-    started = start(model, recipe, resumed, told)
+    started = start(model, recipe, resumed, told) | adopted
     warning = short_sighted(model, segment_length(recipe))
     if warning is not None:
         told.print(f"warning: {warning}", style="yellow", soft_wrap=True)
@@ -238,6 +241,7 @@ def open_split(
         settings["cache_megabytes"],
         instantiate(recipe["augmentation"], ("audiodiff.data.augmentation.",)) if augmented else None,
         settings["seed"],
+        given_mels(recipe, data_dir),
     )
     if sequences is None:
         return dataset
@@ -284,5 +288,5 @@ def texts(run: Run) -> dict[str, Any]:
     counts = run.guard.facts() | {"rollbacks": run.rollbacks}
     facts = run.facts | counts | {"updates": run.update, "train_seconds": round(run.seconds, 1)}
     # Their paths are of this machine; the facts name them.
-    recipe = run.recipe | {"init": None, "augmentation": None}
+    recipe = run.recipe | {"init": None, "autoencoder": None, "augmentation": None}
     return {"recipe": recipe, "facts": facts, "card": model_card(recipe, facts, run.model.labels)}

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from audiodiff.conditioning.mel import Mel
+from audiodiff.conditioning.mel import heard
 from audiodiff.errors import InputError
 from audiodiff.evaluation.metrics import Metric, NotMeasurable, load_metrics
 from audiodiff.files import write_whole, writing_folder
@@ -88,7 +88,7 @@ def check_selection(settings: dict[str, Any], model: AudioDiffusion, adapted: bo
     name, end = settings["select_by"], settings["finish_with"]
     if name != VALIDATION_LOSS:
         _metric(name)
-        if not any(isinstance(part, Mel) for part in model.conditioner.modules()):  # type: ignore[attr-defined]
+        if heard(model.conditioner) is None:
             raise InputError(
                 f"training.select_by: {name} compares a sound with the recording whose mel it is made from, and this "
                 "model is told no mel; choose by validation_loss"

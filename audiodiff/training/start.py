@@ -12,6 +12,7 @@ from audiodiff.errors import InputError
 from audiodiff.model import AudioDiffusion
 from audiodiff.training.initialization import freeze, initialize, provenance
 from audiodiff.training.lora import adapt, check_new, low_rank
+from audiodiff.training.saved_autoencoder import check_kept, frozen_weights
 
 
 def start(
@@ -31,7 +32,9 @@ def start(
     settings = None if recipe["lora"] is None else low_rank(recipe["lora"])
     facts: dict[str, Any] = {"parameters": parameter_count(model)}
     if recipe["init"] is not None and not resumed:
+        latents = frozen_weights(model)
         taken = initialize(model, recipe["init"])
+        check_kept(model, latents, recipe["init"])
         if settings is not None:
             check_new(taken, settings)
         console.print(taken.describe(recipe["init"]), soft_wrap=True)

@@ -1,9 +1,9 @@
 """Measures what the model normalises by, over the training split, and hands it to the model.
 
 The representation is divided by its standard deviation per feature, so that x has unit variance. A log-mel,
-heard or diffused, also loses its mean, band by band. A prior that follows the mel's energy is told the energy of
-the quietest frame; one that follows its spectrum, the ratio of each bin to it. All are buffers and are saved
-with the weights.
+heard or diffused, also loses its mean, band by band, and so do latents. A prior that follows the mel's energy is
+told the energy of the quietest frame; one that follows its spectrum, the ratio of each bin to it. All are buffers
+and are saved with the weights.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from audiodiff.audio.latent_representation import LatentRepresentation
 from audiodiff.audio.mel_representation import MelRepresentation
 from audiodiff.audio.statistics import RunningMoments
 from audiodiff.conditioning.mel import Mel
@@ -36,6 +37,7 @@ def measure(model: AudioDiffusion, batches: Iterable[Batch]) -> dict[str, Any]:
     bands = RunningMoments()
     energies: list[float] = []  # of the quietest frame of each batch
     ratios = RunningMoments()  # squared coefficients over the squared envelope of the mel
+    latents = RunningMoments()
     with torch.inference_mode():
         for batch in batches:
             if batch.waveform is None:
@@ -44,6 +46,8 @@ def measure(model: AudioDiffusion, batches: Iterable[Batch]) -> dict[str, Any]:
             frames = x.shape[-1]
             scaled = x[0] * model.representation.std[:, None]
             power.update(model.representation.variances(scaled)[:, None].expand(-1, frames))
+            if isinstance(model.representation, LatentRepresentation):
+                latents.update(scaled + model.representation.mean[:, None])
             for part in mels:
                 mel = part.log_mel(batch.waveform.mean(1))
                 bands.update(mel[0])
@@ -56,6 +60,8 @@ def measure(model: AudioDiffusion, batches: Iterable[Batch]) -> dict[str, Any]:
     # Samples and coefficients lie about zero; a mel deviates from its mean.
     centred = isinstance(model.representation, MelRepresentation)
     statistics: dict[str, Any] = {"std": (bands.std if centred else power.mean.sqrt()).tolist()}
+    if latents.count:
+        statistics |= {"std": latents.std.tolist(), "latent_mean": latents.mean.tolist()}
     if mels:
         statistics |= {"mel_mean": bands.mean.tolist(), "mel_std": bands.std.tolist()}
     if energies:
@@ -78,6 +84,10 @@ def apply(model: AudioDiffusion, statistics: dict[str, Any]) -> None:
             f"{model.representation.std.numel()}; measure them again for this recipe"
         )
     model.representation.std.copy_(std.clamp(min=float(std.max()) * STD_FLOOR))
+    if isinstance(model.representation, LatentRepresentation):
+        if "latent_mean" not in statistics:
+            raise InputError("statistics: they have no latent_mean; measure them again for this recipe")
+        model.representation.mean.copy_(torch.tensor(statistics["latent_mean"]))
     for part in model.modules():
         if isinstance(part, Mel | MelRepresentation):
             part.mean.copy_(torch.tensor(statistics["mel_mean"]))

@@ -1,19 +1,22 @@
 """The texts of a corpus as a model reads them, and the parts of a recipe that depend on its table of symbols.
 
 The recipe's node `text` is the front-end, which is saved with the model. Every transcript is read once, when a run
-opens; phonemes are kept in the user's cache folder, so that ranks, restarts and further runs find them there.
+opens; phonemes, and the tokens of large corpora, are kept in the user's cache folder, so that ranks, restarts and
+further runs find them there (`kept_tokens`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 from torch import Tensor
 
+from audiodiff.audio.mel import LogMel
 from audiodiff.audio.representation import Representation
 from audiodiff.data.segments import Clips
 from audiodiff.data.transcripts import Limits, TranscribedClips
@@ -22,7 +25,9 @@ from audiodiff.instantiation import instantiate
 from audiodiff.text.characters import counted
 from audiodiff.text.front_end import TextFrontEnd
 from audiodiff.text.phonemes import default_cache
+from audiodiff.training import kept_tokens
 
+_WORTH_KEEPING = 2000  # texts; fewer are read within half a second
 _AT_ONCE = 2048  # texts; where one of them cannot be read, these are read one by one
 
 
@@ -34,10 +39,21 @@ class TextReader:
         refused: why texts cannot be read, the first few.
     """
 
-    def __init__(self, front_end: TextFrontEnd) -> None:
+    def __init__(
+        self, front_end: TextFrontEnd, cache: Path | None = None, keep_from: int = _WORTH_KEEPING
+    ) -> None:
+        """Keeps the front-end.
+
+        Args:
+            front_end: how texts are read.
+            cache: folder of tokens; None for the user's.
+            keep_from: texts from which on their tokens are kept there.
+        """
         self.front_end = front_end
         self.dropped: Counter[str] = Counter()
         self.refused: list[str] = []
+        self._cache = default_cache().parent / "tokens" if cache is None else cache
+        self._keep_from = keep_from
 
     def __call__(self, texts: Sequence[str]) -> list[Sequence[int] | None]:
         """Returns the tokens of each text, or None for one that cannot be read.
@@ -45,12 +61,17 @@ class TextReader:
         Raises:
             InputError: none of them can be read, as where espeak-ng is missing.
         """
-        tokens: list[Sequence[int] | None] = []
-        for first in range(0, len(texts), _AT_ONCE):
-            tokens += self._read(texts[first : first + _AT_ONCE])
-        if texts and len(self.refused) == len(texts):
-            raise InputError(self.refused[0])
-        return tokens
+        if len(texts) < self._keep_from:
+            return self._all(texts)
+        path = kept_tokens.path_of(self._cache, self.front_end, texts)
+        kept = kept_tokens.load(path, len(texts))
+        if kept is None:
+            tokens = self._all(texts)
+            kept_tokens.save(path, kept_tokens.Kept(tokens, self.dropped, self.refused))
+            return tokens
+        self.dropped.update(kept.dropped)
+        self.refused += kept.refused
+        return kept.tokens
 
     def describe(self) -> str | None:
         """Returns which characters were left out and why texts were, in one line; None where none were."""
@@ -61,6 +82,14 @@ class TextReader:
             else []
         )
         return "; ".join(parts) or None
+
+    def _all(self, texts: Sequence[str]) -> list[Sequence[int] | None]:
+        tokens: list[Sequence[int] | None] = []
+        for first in range(0, len(texts), _AT_ONCE):
+            tokens += self._read(texts[first : first + _AT_ONCE])
+        if texts and len(self.refused) == len(texts):
+            raise InputError(self.refused[0])
+        return tokens
 
     def _read(self, texts: Sequence[str]) -> list[Sequence[int] | None]:
         try:
@@ -114,10 +143,9 @@ def transcribed(clips: Clips, recipe: dict[str, Any], console: Console) -> Clips
     if front_end is None:
         return clips
     data = recipe["data"]
-    representation: Representation = instantiate(recipe["model"]["representation"])
     limits = Limits(
         round(data["segment_seconds"] * data["sample_rate"]),
-        lambda samples: representation.shape(samples)[1],
+        _frames_of(recipe),
         data["labels"],
     )
     reader = TextReader(front_end)
@@ -126,3 +154,12 @@ def transcribed(clips: Clips, recipe: dict[str, Any], console: Console) -> Clips
         if line is not None:
             console.print(f"text: {line}", style="yellow", soft_wrap=True, markup=False)
     return chosen
+
+
+def _frames_of(recipe: dict[str, Any]) -> Callable[[int], int]:
+    """Returns samples -> the frames that tokens are aligned to: those of the mel, and of what is diffused at most."""
+    representation: Representation = instantiate(recipe["model"]["representation"])
+    if recipe.get("features") is None:
+        return lambda samples: representation.shape(samples)[1]
+    log_mel: LogMel = instantiate(recipe["features"])
+    return lambda samples: min(representation.shape(samples)[1], log_mel.frames(samples))

@@ -18,7 +18,7 @@ from audiodiff.diffusion.objectives import Objective
 from audiodiff.model import AudioDiffusion
 from audiodiff.training import draws, engine
 from audiodiff.training.optimization import set_learning_rate
-from audiodiff.training.windows import window
+from audiodiff.training.windows import condition_stride, window
 from audiodiff.types import Batch
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class TrainingStep(nn.Module):
         """
         clean, condition, losses = self.model.encode_with_losses(batch)
         if self.window is not None and places is not None:
-            clean, condition = window(clean, condition, self.window, places)
+            clean, condition = window(clean, condition, self.window, places, condition_stride(self.model))
         loss = self.objective(self.model.denoiser, clean, condition, noise_like(clean), t)
         self.parts = {name: value.detach() for name, value in losses.items()}
         return sum(losses.values(), loss)

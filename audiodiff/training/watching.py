@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from audiodiff.conditioning.mel import Mel
+from audiodiff.conditioning.mel import heard
 from audiodiff.data.collate import collate
 from audiodiff.data.order import fixed_requests
 from audiodiff.errors import InputError
@@ -169,7 +169,7 @@ class Watch:
             self._warn(f"no samples of update {run.update}: {error}")
             return
         rate = run.averaged_model.sample_rate
-        told = any(isinstance(part, Mel) for part in run.model.conditioner.modules())  # type: ignore[attr-defined]
+        told = heard(run.model.conditioner) is not None
         for tracker in self._trackers:
             for title, reference in zip(titles, references, strict=True):
                 if told and not self._heard:

@@ -5,13 +5,15 @@
 #   corpus            what `audiodiff prepare` knows
 #   experiment        a file of recipes/experiment/
 #   task              generate: sounds by label, scored by a judge; vocoder: held-out audio, scored against it;
-#                     speak: what a file of texts says, not scored yet (stages 5 and 6 are passed over)
-#   label             generate: the label that the judge has to recognise
+#                     speak: what a file of texts says, scored by the words that are heard and against the corpus;
+#                     sample: sounds that no judge of labels can score (stages 5 and 6 are passed over)
+#   label             generate, speak: the label that the judge has to recognise; of speak its values are the words
 #   texts             speak: a file of texts, one a line, or a folder of SPEAKER.txt
+#   transcripts       speak: instead of texts, so many of the test split, which are scored against their recordings
 #   speakers          yes: the recipe is told the speakers of the training split
 #   archive           no: nothing to download (a corpus made on the spot)
 #   source_needed     yes: no archive either, --source has to name the corpus
-#   prepare_args, synthesize_args, judge_args     arrays: more arguments of stages 1, 4 and 5
+#   prepare_args, synthesize_args, judge_args, recognizer_args     arrays: more arguments of stages 1, 4 and 5
 #
 # A finished stage leaves FOLDER/.done/STAGE with its arguments or recipe and the checksums of the files that it
 # read. It is skipped as long as all of these stay the same, and done again when one of them changes.
@@ -36,7 +38,7 @@ ${recipe#"$repository"/}/run.sh: $corpus, experiment $experiment
   --seed N             of training, sampling and scoring (default 0)
   --ngpu N             GPUs to train on; 0: none (default 1 where nvidia-smi finds one, else 0)
   --launch CMD         put before each command of stages 2 to 5, for clusters ("srun --gres=gpu:1")
-  --prepare-args ARGS, --synthesize-args ARGS, --judge-args ARGS
+  --prepare-args ARGS, --synthesize-args ARGS, --judge-args ARGS, --recognizer-args ARGS
                        more arguments of the commands of stages 0 and 1, 4, 5 ("--count 2 --steps 50")
   key=value            changes the recipe (Hydra): size=tiny training.updates=100
 
@@ -140,6 +142,7 @@ ngpu=$(if nvidia-smi -L >/dev/null 2>&1; then echo 1; else echo 0; fi)
 prepare_args=(${prepare_args[@]+"${prepare_args[@]}"})
 synthesize_args=(${synthesize_args[@]+"${synthesize_args[@]}"})
 judge_args=(${judge_args[@]+"${judge_args[@]}"})
+recognizer_args=(${recognizer_args[@]+"${recognizer_args[@]}"})
 while (($#)); do
   case $1 in
     -h | --help) usage && exit 0 ;;
@@ -162,6 +165,7 @@ while (($#)); do
     --prepare-args) read -r -a more <<<"$2" && prepare_args+=(${more[@]+"${more[@]}"}) ;;
     --synthesize-args) read -r -a more <<<"$2" && synthesize_args+=(${more[@]+"${more[@]}"}) ;;
     --judge-args) read -r -a more <<<"$2" && judge_args+=(${more[@]+"${more[@]}"}) ;;
+    --recognizer-args) read -r -a more <<<"$2" && recognizer_args+=(${more[@]+"${more[@]}"}) ;;
     *) die "unknown flag '$1' (see --help)" ;;
   esac
   shift 2
@@ -249,10 +253,21 @@ if [[ $task == generate ]]; then
     launched synthesize "$untrained" --out "$untrained/samples" --device "$device" "${synthesize_args[@]}"
     finish
   fi
-elif [[ $task == speak ]]; then
-  if [[ -d $texts ]]; then files=("$texts"/*.txt); else files=("$texts"); fi
-  if begin 4 synthesize "$exp" "$samples" "$(key speak "${synthesize_args[@]}" -- "$weights" "$config" "${files[@]}")"; then
+elif [[ $task == sample ]]; then
+  if begin 4 synthesize "$exp" "$samples/samples.json" "$(key synthesize "${synthesize_args[@]}" -- "$weights" "$config")"; then
     retire "$samples"
+    launched synthesize "$exp" --out "$samples" --device "$device" "${synthesize_args[@]}"
+    finish
+  fi
+  last=$((last < 4 ? last : 4))
+elif [[ $task == speak ]]; then
+  if [[ -n ${transcripts:-} ]]; then texts=$exp/transcripts.txt; fi
+  if [[ -d $texts ]]; then files=("$texts"/*.txt); else files=("$texts"); fi
+  inputs=("$weights" "$config")
+  if [[ -n ${transcripts:-} ]]; then inputs+=("${manifests[2]}"); else inputs+=("${files[@]}"); fi
+  if begin 4 synthesize "$exp" "$samples" "$(key speak "${transcripts:-}" "${synthesize_args[@]}" -- "${inputs[@]}")"; then
+    retire "$samples"
+    if [[ -n ${transcripts:-} ]]; then run texts "${manifests[2]}" --out "$texts" --most "$transcripts"; fi
     for file in "${files[@]}"; do
       place=$samples who=()
       if [[ -d $texts ]]; then
@@ -263,7 +278,6 @@ elif [[ $task == speak ]]; then
     done
     finish
   fi
-  last=$((last < 4 ? last : 4))
 elif begin 4 synthesize "$exp" "$samples/samples.json" \
   "$(key vocode "${synthesize_args[@]}" -- "$weights" "$config" "${manifests[2]}")"; then
   retire "$samples"
@@ -274,14 +288,28 @@ fi
 # 5: the judge belongs to the corpus, the scores to the experiment.
 evaluate=(evaluate "$samples" --model "$exp/model" --out "$exp/results" --seed "$seed")
 inputs=("$weights" "$samples/samples.json")
-if [[ $task == generate ]]; then
+if [[ $task == speak && -d $texts ]]; then inputs=("$weights" "$samples"/*/samples.json); fi
+if [[ -n ${label:-} ]]; then
   judge=$data/judge_$label
   if begin 5 judge "$data" "$judge" "$(key "$label" ${judge_args[@]+"${judge_args[@]}"} -- "${manifests[@]}")"; then
     launched judge "$data" --label "$label" --out "$judge" ${judge_args[@]+"${judge_args[@]}"}
     finish
   fi
+fi
+if [[ $task == generate ]]; then
   evaluate+=(--judge "$judge" --label "$label" --system "untrained=$untrained/samples")
   inputs+=("$judge/config.json" "$untrained/samples/samples.json")
+elif [[ $task == speak && -n ${label:-} ]]; then
+  recognizer=$data/recognizer_$label
+  if begin 5 recognizer "$data" "$recognizer" "$(key ${recognizer_args[@]+"${recognizer_args[@]}"} -- "$judge/config.json" "${manifests[@]}")"; then
+    launched recognizer "$data" --judge "$judge" --out "$recognizer" ${recognizer_args[@]+"${recognizer_args[@]}"}
+    finish
+  fi
+  evaluate+=(--judge "$recognizer" --reference "$data")
+  inputs+=("$recognizer/config.json" "${manifests[2]}")
+elif [[ $task == speak && -n ${transcripts:-} ]]; then
+  evaluate+=(--reference "$data")
+  inputs+=("${manifests[2]}")
 fi
 if begin 5 evaluate "$exp" "$exp/results/RESULTS.md" "$(key "${evaluate[@]}" -- "${inputs[@]}")"; then
   retire "$exp/results"

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import nnls
 from torch import Tensor
 
 from audiodiff.audio import io
 from audiodiff.audio.griffin_lim import GriffinLim
 from audiodiff.audio.mel import LogMel, preset
+from audiodiff.audio.mel_conversion import non_negative
 from audiodiff.errors import InputError
 from audiodiff.evaluation.metrics.f0_rmse import f0_rmse
 from audiodiff.evaluation.metrics.pesq_wb import pesq_wb
@@ -130,3 +132,32 @@ def test_scores_as_the_yardstick_on_the_published_mels(data_dir: Path, fixtures_
     assert pesq == pytest.approx(expected["pesq_wb"], abs=0.3)
     assert intelligibility == pytest.approx(expected["stoi"], abs=0.01)
     assert distance == pytest.approx(expected["log_mel_l1"], abs=0.02)
+
+
+@pytest.mark.parametrize("name", ["tacotron2_22k80", "mel_8k40", "vocos_24k100"])
+def test_linear_spectrum_meets_the_bands_in_a_fixed_number_of_iterations(name: str, data_dir: Path) -> None:
+    log_mel = preset(name)
+    waveform, _ = io.read(data_dir / "fsdd/recordings/7_theo_3.flac", log_mel.sample_rate)
+    bands = log_mel.magnitude(log_mel(waveform)[0])
+
+    def residual(iterations: int) -> float:
+        spectrum = non_negative(log_mel.filterbank, bands, iterations)
+        assert bool((spectrum >= 0).all())
+        return float((log_mel.filterbank @ spectrum - bands).norm() / bands.norm())
+
+    assert residual(50) < 1e-3 < residual(0)
+    assert residual(50) < residual(5) < residual(1) < residual(0)
+
+
+def test_linear_spectrum_of_any_mel_takes_as_long_as_of_speech_and_fits_as_the_exact_solution() -> None:
+    """A mel of noise, on which a solver that waits for convergence works for minutes."""
+    log_mel = LogMel.from_definition(MEL)
+    bands = torch.randn(log_mel.n_mels, 20, generator=torch.Generator().manual_seed(0)).mul(3).exp()
+    filterbank = log_mel.filterbank
+    made = non_negative(filterbank, bands, 3000)
+    exact = np.stack([nnls(filterbank.double().numpy(), column.double().numpy())[0] for column in bands.T], 1)
+    errors = [
+        float((filterbank.double() @ torch.as_tensor(x).double() - bands.double()).norm() / bands.norm())
+        for x in (made, exact)
+    ]
+    assert errors[0] == pytest.approx(errors[1], rel=1e-3)

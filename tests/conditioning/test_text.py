@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from audiodiff.conditioning.text import (
-    EncodedText,
-    RelativeAttention,
-    TextEncoder,
-    TextEncoderSize,
+from audiodiff.conditioning.text import EncodedText, RelativeAttention, TextEncoder, TextEncoderSize
+from audiodiff.conditioning.text_alignment import (
     align_by_durations,
     align_to_speech,
     duration_loss,
@@ -200,7 +198,7 @@ def spoken(durations: list[list[int]], seed: int = 5) -> tuple[EncodedText, Tens
     for item, row in enumerate(durations):
         clean[item, :, : frames[item]] = mean[item].repeat_interleave(torch.tensor(row), dim=1)
     log_durations = torch.tensor(durations).clamp_min(1).log()
-    return EncodedText(mean, log_durations, counts), clean, frames
+    return EncodedText(mean, log_durations, counts, mean), clean, frames
 
 
 def test_speech_that_repeats_the_tokens_is_aligned_without_error() -> None:
@@ -214,7 +212,7 @@ def test_speech_that_repeats_the_tokens_is_aligned_without_error() -> None:
 def test_durations_speak_the_text_as_it_was_spoken() -> None:
     # A hair below the true durations, so that rounding up finds them.
     encoded, clean, frames = spoken([[2, 1, 5, 3], [4, 4, 0, 0]])
-    encoded = EncodedText(encoded.mean, encoded.log_durations - 1e-4, encoded.tokens)
+    encoded = replace(encoded, log_durations=encoded.log_durations - 1e-4)
     prior_mean, predicted_frames = align_by_durations(encoded)
     assert predicted_frames.tolist() == frames.tolist()
     torch.testing.assert_close(prior_mean, clean)
@@ -245,7 +243,7 @@ def test_training_within_autocast_has_finite_losses_and_gradients() -> None:
 
 def test_twice_the_length_scale_speaks_twice_as_long() -> None:
     encoded, clean, frames = spoken([[2, 1, 5, 3], [4, 4, 0, 0]])
-    encoded = EncodedText(encoded.mean, encoded.log_durations - 1e-4, encoded.tokens)
+    encoded = replace(encoded, log_durations=encoded.log_durations - 1e-4)
     prior_mean, predicted_frames = align_by_durations(encoded, length_scale=2.0)
     assert predicted_frames.tolist() == (2 * frames).tolist()
     torch.testing.assert_close(prior_mean, clean.repeat_interleave(2, dim=2))

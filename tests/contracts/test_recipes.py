@@ -16,6 +16,7 @@ from audiodiff.diffusion.guidance import Guidance
 from audiodiff.diffusion.samplers import Sampler
 from audiodiff.diffusion.times import UniformGrid
 from audiodiff.errors import InputError
+from audiodiff.interval import label_values
 from audiodiff.model import AudioDiffusion, Steering, build, instantiate, load
 from audiodiff.recipes_folder import recipes_folder
 from audiodiff.training.draws import NOISE, ItemNoise
@@ -50,13 +51,16 @@ EXPERIMENTS = [
 BASE = ["experiment=mini", "size=tiny", "features=mel_8k40"]
 HOP = {name: ["upsample_factors=[8,8]"] for name in ("wavenet", "wavegrad")}
 HOP["wavelet_wavenet"] = ["upsample_factors=[8,4]"]  # it runs at half the rate
-TEXT = {name: ["text=graphemes"] for name in ("text", "text_and_labels")}
+TO_AUDIO = ("text_to_audio", "text_to_audio_and_labels")
+TEXT = {name: ["text=graphemes"] for name in ("text", "text_and_labels", *TO_AUDIO)}
 TEXT_MODELS = ("mel_unet", "mel_wavenet")  # a text has mean frames of a mel
 
 
 def fits(model: str, conditioner: str) -> bool:
     if conditioner == "spectral_prior":
         return model == "convnext"  # it shapes the coefficients of an STFT
+    if conditioner in TO_AUDIO:
+        return model not in TEXT_MODELS
     return conditioner not in TEXT or model in TEXT_MODELS
 
 
@@ -99,7 +103,8 @@ def random_batch(recipe: dict[str, Any]) -> Batch:
     generator = torch.Generator().manual_seed(0)
     waveform = torch.randn(2, data["channels"], longest, generator=generator) / 4
     waveform[1, :, lengths[1] :] = 0
-    labels = {name: (values[0], values[-1]) for name, values in data["labels"].items()}
+    known = {name: label_values(name, node) for name, node in data["labels"].items()}
+    labels = {name: (values[0], values[-1]) for name, values in known.items()}
     batch = Batch(waveform, lengths, labels, ids=("first", "last"))
     if recipe["text"] is None:
         return batch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io as bytes_io
+import json
 from pathlib import Path
 
 import soundfile
@@ -137,7 +138,56 @@ def kaldi(root: Path, rate: int = 16000) -> Path:
     return root / "data"
 
 
+def drums(root: Path, rate: int = 22050) -> Path:
+    """Ten strokes of a kick, two of a crash, one long, one of a tom, and a gong that has no class here."""
+    for number in range(1, 11):
+        sound(root / "kit" / "kick" / f"kick{number}.wav", rate, 0.2, seed=number)
+    sound(root / "kit" / "crash" / "crash-bell5.wav", rate, 2.0, seed=11)
+    sound(root / "kit" / "crash" / "crash-bell1.wav", rate, 0.4, seed=14)
+    sound(root / "kit" / "toms" / "large-tom03.wav", rate, 0.4, seed=12)
+    sound(root / "kit" / "gong" / "metal-stick1.wav", rate, 0.4, seed=13)
+    return root
+
+
+def piano(root: Path, rate: int = 22050) -> Path:
+    """Five notes, one of them as two files, beside another piano and a release noise."""
+    for number, note in enumerate(("A0", "Ds3", "C4", "Fs5", "C8")):
+        sound(root / "audio-master" / "salamander" / f"{note}.wav", rate, 0.5 * (number + 1), seed=number)
+    compressed(root / "audio-master" / "salamander" / "C4.ogg", rate, seed=9)
+    sound(root / "audio-master" / "salamander" / "rel1.wav", rate)
+    sound(root / "audio-master" / "casio" / "A1.wav", rate)
+    return root
+
+
+def music(root: Path, rate: int = 8000) -> Path:
+    """A long recording, one in Vorbis in a folder below, and one too short to hold anything out."""
+    sound(root / "first take.wav", rate, 47.0, seed=1)
+    compressed(root / "live" / "second.ogg", rate, 12.5, seed=2)
+    sound(root / "jingle.wav", rate, 3.0, seed=3)
+    return root
+
+
+def nsynth(root: Path, rate: int = 16000) -> Path:
+    families = {
+        "train": ("guitar", "vocal", "bass"),
+        "valid": ("guitar", "vocal"),
+        "test": ("guitar", "vocal"),
+    }
+    for first, (subset, names) in enumerate(families.items()):
+        notes = {}
+        for number, family in enumerate(names):
+            name = f"{family}_acoustic_{first}0{number}-06{number}-100"
+            sound(root / f"nsynth-{subset}" / "audio" / f"{name}.wav", rate, 0.4, seed=number)
+            notes[name] = {
+                "note_str": name, "pitch": 60 + number, "velocity": 100, "sample_rate": rate,
+                "instrument_str": f"{family}_acoustic_{first}0{number}", "instrument_family_str": family,
+                "instrument_source_str": "acoustic", "qualities_str": ["bright", "percussive"],
+            }  # fmt: skip
+        text(root / f"nsynth-{subset}" / "examples.json", json.dumps(notes))
+    return root
+
+
 MAKERS = {
     "libritts": libritts, "vctk": vctk, "common_voice": common_voice, "maestro": maestro, "musan": musan,
-    "folder": folder, "kaldi": kaldi,
+    "folder": folder, "kaldi": kaldi, "drums": drums, "piano": piano, "music": music, "nsynth": nsynth,
 }  # fmt: skip

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from audiodiff.audio import io
 from audiodiff.data.augmentation import (
-    Augmentation,
     Chain,
     Gain,
     Noise,
@@ -25,12 +24,15 @@ from audiodiff.data.augmentation import (
     Sometimes,
     Speed,
     SyntheticReverb,
+    Transpose,
     decaying_noise,
 )
+from audiodiff.data.augmenting import Augmentation, augmented
 from audiodiff.errors import InputError
 from audiodiff.recipes_folder import recipes_folder
 
 RATE = 8000
+DATA = {"sample_rate": RATE, "labels": {"pitch": {"low": 21, "high": 108}}}
 NAMES = sorted(file.stem for file in (recipes_folder() / "augmentation").glob("*.yaml"))
 
 
@@ -51,7 +53,7 @@ def recipe(name: str, sounds: Path) -> Augmentation:
     node = text.get("augmentation", text)
     if "source" in node:
         node["source"] = str(sounds)
-    config = OmegaConf.create({"data": {"sample_rate": RATE}, "node": node})
+    config = OmegaConf.create({"data": DATA, "node": node})
     resolved: Any = OmegaConf.to_container(config, resolve=True)
     made: Augmentation = instantiate(resolved["node"], _convert_="all")
     return made
@@ -152,6 +154,46 @@ def test_speed_changes_length_and_pitch_by_the_factor(factor: float) -> None:
     assert peak_frequency(changed) == pytest.approx(440 * factor, rel=1e-3)
 
 
+@pytest.mark.parametrize("semitones", [-12.0, -1.5, 0.0, 1.3, 12.0])
+def test_transposing_moves_pitch_and_label_by_the_same_semitones(semitones: float) -> None:
+    waveform = sine(440)
+    labels = {"pitch": "69", "layer": "3"}
+    changed, moved = Transpose(semitones, semitones).with_labels(waveform, labels, key(0))
+    heard = 69 + 12 * np.log2(peak_frequency(changed) / 440)
+    assert float(moved["pitch"]) == pytest.approx(heard, abs=0.01)
+    assert float(moved["pitch"]) == pytest.approx(69 + semitones, abs=0.01)
+    assert moved["layer"] == "3"
+    assert labels == {"pitch": "69", "layer": "3"}, "the given labels were changed"
+
+
+def test_transpositions_fill_their_range_and_leave_no_label_outside_the_keyboard() -> None:
+    transpose = Transpose(-2, 2, "pitch", 21, 108)
+    for pitch, low, high in ((60, 58, 62), (21, 21, 23), (107.5, 105.5, 108)):
+        labels = {"pitch": f"{pitch}"}
+        moved = [
+            float(transpose.with_labels(random_waveform(100), labels, key(n))[1]["pitch"]) for n in range(300)
+        ]
+        assert low <= min(moved) < low + 0.1
+        assert high - 0.1 < max(moved) <= high
+
+
+def test_labels_come_through_chains_and_chance_and_stay_with_all_others() -> None:
+    labels = {"pitch": "60"}
+    up = Transpose(1, 1)
+    twice = Chain([up, Gain(-6, -6), Sometimes(up, 1.0), Sometimes(up, 0.0)])
+    waveform = random_waveform(4000)
+    changed, moved = augmented(twice, waveform, labels, key(0))
+    assert float(moved["pitch"]) == pytest.approx(62, abs=0.02)
+    assert torch.equal(changed, twice(waveform, key(0)))
+    assert augmented(Speed(0.9, 0.9), waveform, labels, key(0))[1] == labels
+
+
+def test_a_pitch_that_is_no_number_or_off_the_keyboard_is_refused() -> None:
+    for text in ("a4", "nan", "20", ""):
+        with pytest.raises(InputError, match="label pitch is"):
+            Transpose(-1, 1, "pitch", 21, 108).with_labels(random_waveform(9), {"pitch": text}, key(0))
+
+
 def test_resampling_keeps_what_is_below_half_the_lower_rate_and_nothing_above() -> None:
     low, high = sine(500), sine(3000)
     narrowed = Resample(RATE, 4000, 4000)(low + high, key(0))
@@ -224,6 +266,8 @@ WRONG: list[tuple[str, Any]] = [
     ("Gain", lambda: Gain(6, -6)),
     ("Speed", lambda: Speed(0.4, 1)),
     ("Speed", lambda: Speed(1, 2.1)),
+    ("Transpose: semitones", lambda: Transpose(-13, 1)),
+    ("Transpose: pitches", lambda: Transpose(-1, 1, "pitch", 60, 50)),
     ("Resample", lambda: Resample(RATE, 4000, 16000)),
     ("probability", lambda: Sometimes(Polarity(), 1.5)),
     ("shares", lambda: SyntheticReverb(RATE, lowest_wet=-0.1)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -192,6 +193,50 @@ def test_musan_knows_kinds_sources_and_licences(tmp_path):
         assert cut.id.startswith(f"{label_of(cut, 'kind')}-{label_of(cut, 'source')}-")
         assert Path(cut.custom["licence"]).read_text() == "CC BY"
     assert "SHA256" in report["split_rule"]
+
+
+def test_nsynth_keeps_pitch_velocity_family_source_and_instrument(tmp_path):
+    report, cuts = prepared("nsynth", made_up.nsynth(tmp_path / "in"), tmp_path / "out")
+    assert {split: len(part) for split, part in cuts.items()} == {"train": 3, "dev": 2, "test": 2}
+    cut = cuts["train"]["vocal_acoustic_001-061-100"]
+    assert labels_of(cut) == {
+        "pitch": "61", "velocity": "100", "instrument_family": "vocal", "source": "acoustic",
+    }  # fmt: skip
+    assert cut.custom == {"instrument": "vocal_acoustic_001", "qualities": "bright percussive"}
+    assert report["notes"] == []
+
+
+def test_nsynth_reads_what_is_there_wherever_the_archives_were_unpacked(tmp_path):
+    source = made_up.nsynth(tmp_path / "in")
+    shutil.rmtree(source / "nsynth-valid")
+    for subset in ("nsynth-train", "nsynth-test"):
+        (tmp_path / "download" / subset).mkdir(parents=True)
+        shutil.move(source / subset, tmp_path / "download" / subset / subset)
+    report, cuts = prepared("nsynth", tmp_path / "download", tmp_path / "out")
+    assert {split: len(part) for split, part in cuts.items()} == {"train": 3, "test": 2}
+    assert report["notes"] == ["subsets that are not there: nsynth-valid"]
+    one = tmp_path / "download" / "nsynth-test" / "nsynth-test"
+    _, alone = prepared("nsynth", one, tmp_path / "alone")
+    assert {split: set(part) for split, part in alone.items()} == {"test": set(cuts["test"])}
+
+
+def test_nsynth_names_notes_that_cannot_be_used(tmp_path):
+    source = made_up.nsynth(tmp_path / "in")
+    table = source / "nsynth-train" / "examples.json"
+    notes = json.loads(table.read_text())
+    good = next(iter(notes.values()))
+    notes |= {"../up": good, "bare": {"pitch": 3}, "shrill": good | {"pitch": 128}, "gone": good}
+    table.write_text(json.dumps(notes))
+    report, _ = prepared("nsynth", source, tmp_path / "out")
+    reasons = {problem["id"]: problem["reason"] for problem in report["problems"]}
+    assert set(reasons) == {"../up", "bare", "shrill", "gone"}
+    assert "no name of a file" in reasons["../up"]
+    assert "instrument_family_str" in reasons["bare"]
+    assert "pitch 128" in reasons["shrill"]
+    assert report["cuts"] == 7
+    table.write_text("{")
+    with pytest.raises(InputError, match=r"examples\.json: not JSON"):
+        prepared("nsynth", source, tmp_path / "out")
 
 
 def test_ranks_depend_on_names_alone_and_hold_a_twentieth_of_each_group_out():

@@ -56,16 +56,35 @@ def test_a_recipe_without_an_archive_asks_for_the_source(recipe: str, tmp_path: 
         "maestro/vocoder",
         "musan/sounds",
         "folder/sounds",
+        "drums/one_shots",
+        "nsynth/notes",
     ],
 )
 def test_every_stage_runs_on_a_corpus_of_the_layout(recipe: str, tmp_path: Path) -> None:
     made_up.MAKERS[recipe.split("/")[0]](tmp_path / "in")
     small = (
-        ["--synthesize-args", "--count 1 --steps 2", "--judge-args", "--updates 2"]
-        if "sounds" in recipe
-        else []
+        []
+        if "vocoder" in recipe
+        else ["--synthesize-args", "--count 1 --steps 2", "--judge-args", "--updates 2"]
     )
     done = run(recipe, tmp_path, *TINY, *small, "--source", "in")
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.findall(r"^stage (\d)", done.stdout, re.MULTILINE)[-1] == "6"
     assert (tmp_path / "exp" / "results" / "RESULTS.md").is_file()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("recipe", ["piano/notes", "music/excerpts"])
+def test_sounds_that_no_judge_can_score_end_with_samples(recipe: str, tmp_path: Path) -> None:
+    made_up.MAKERS[recipe.split("/")[0]](tmp_path / "in")
+    some = "--seconds 0.2 --steps 2" + (" --count 2" if recipe == "music/excerpts" else "")
+    done = run(recipe, tmp_path, *TINY, "--source", "in", "--synthesize-args", some)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.findall(r"^stage (\d)", done.stdout, re.MULTILINE)[-1] == "4"
+    assert len(list((tmp_path / "exp" / "samples").glob("*.wav"))) == (
+        2 if recipe == "music/excerpts" else 88
+    )
+    assert (
+        "stage 4 synthesize: done already"
+        in run(recipe, tmp_path, *TINY, "--source", "in", "--synthesize-args", some).stdout
+    )

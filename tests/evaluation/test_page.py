@@ -80,7 +80,7 @@ def references(tmp_path: Path) -> dict[str, Path]:
 class Tags(HTMLParser):
     """Collects the tags, and whether they close in the order in which they opened."""
 
-    VOID = ("meta", "img", "input", "br", "line", "circle")
+    VOID = ("meta", "img", "input", "br")
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class Tags(HTMLParser):
         self.identifiers += [str(told["id"])] if "id" in told else []
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert tag in self.VOID
+        self.addresses += [str(value) for key, value in attrs if key in ("src", "href")]
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag

@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from audiodiff.conditioning.alignment import durations_to_alignment, monotonic_alignment
-from audiodiff.conditioning.text import (
-    TextEncoder,
+from audiodiff.conditioning.text import TextEncoder
+from audiodiff.conditioning.text_alignment import (
     align_by_durations,
     align_to_speech,
     log_prior,

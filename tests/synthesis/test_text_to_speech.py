@@ -18,13 +18,14 @@ from audiodiff.text.front_end import TextFrontEnd
 from audiodiff.text.phonemes import phonemizer
 from tests.tiny_text import random_weights, saved, text_recipe, vocoder_recipe
 
-ROUTES = ("griffin-lim", "vocoder", "straight")
+ROUTES = ("griffin-lim", "vocoder", "straight", "aligned")
+STRAIGHT = ("straight", "aligned")
 LONG = "First a sentence. Then Mr. Roe came at 9:05! And what is the third?"
 HOP = 16
 
 
 def made(route: str, kind: str = "mel", phrasing: Phrasing | None = None) -> TextToSpeech:
-    model = random_weights(text_recipe("straight" if route == "straight" else kind))
+    model = random_weights(text_recipe(route if route in STRAIGHT else kind))
     vocoder = Vocoder(random_weights(vocoder_recipe())) if route == "vocoder" else None
     return TextToSpeech(model, vocoder, phrasing=phrasing)
 
@@ -113,8 +114,9 @@ def test_the_mel_is_what_the_speech_was_made_of(route: str) -> None:
     near(again[0], first.waveform)
 
 
-def test_a_straight_model_has_no_mel_and_takes_no_vocoder() -> None:
-    tts = made("straight")
+@pytest.mark.parametrize("route", STRAIGHT)
+def test_a_straight_model_has_no_mel_and_takes_no_vocoder(route: str) -> None:
+    tts = made(route)
     assert tts("Hello.").sentences[0].mel is None
     with pytest.raises(InputError, match="straight from text"):
         tts.mel("Hello.")

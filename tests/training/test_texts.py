@@ -18,6 +18,7 @@ from audiodiff.data.preparation import Clip, Listing, PrepareOptions, write_corp
 from audiodiff.data.segments import SegmentDataset
 from audiodiff.errors import InputError
 from audiodiff.model import load
+from audiodiff.synthesis.text_to_speech import TextToSpeech
 from audiodiff.text.front_end import TextFrontEnd
 from audiodiff.training.loop import train
 from audiodiff.training.run import open_split
@@ -121,8 +122,10 @@ def test_the_table_of_symbols_is_in_the_recipe_and_sizes_the_encoder() -> None:
             "objective=mse",
             "model.denoiser.noise_label._target_=audiodiff.diffusion.denoiser.Time",
         ],
+        ["experiment=ljspeech_tts_direct", "text_size=tiny"],
+        ["experiment=ljspeech_tts_direct", "text_size=tiny", "model=wavenet", "schedule=linear_1000"],
     ],
-    ids=["whole clips", "flow", "wavenet"],
+    ids=["whole clips", "flow", "wavenet", "straight to frames", "straight to samples"],
 )
 def test_a_text_model_trains_goes_on_and_keeps_its_front_end(
     spoken: Path, tmp_path: Path, more: list[str]
@@ -150,9 +153,12 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_windows(spoken: Path, tmp_
     assert all(torch.equal(once[name], twice[name]) for name in once)
 
 
-def test_spoken_numbers_train_on_sequences_of_the_words(digits: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("experiment", ["spoken_numbers", "spoken_numbers_direct"])
+def test_spoken_numbers_train_on_sequences_of_the_words_and_speak(
+    digits: Path, tmp_path: Path, experiment: str
+) -> None:
     more = ("data.segment_seconds=2.6", "data.sequences.per_epoch=24", "training.global_batch_seconds=10.4")
-    recipe = recipe_from("experiment=spoken_numbers", *SHORT[:1], *more, *SHORT[3:])
+    recipe = recipe_from(f"experiment={experiment}", "text_size=tiny", *SHORT[:1], *more, *SHORT[3:])
     dataset = open_split(recipe, digits, "dev")
     item = dataset[fixed_requests(dataset.lengths, 100_000)[23]]
     front_end = front_end_of(recipe)
@@ -163,6 +169,11 @@ def test_spoken_numbers_train_on_sequences_of_the_words(digits: Path, tmp_path: 
     assert len(words) == recipe["data"]["sequences"]["most"]
     model = load(train(recipe, digits, tmp_path, "test", console()))
     assert model.labels == {"speaker": tuple(recipe["data"]["labels"]["speaker"])}
+    tts = TextToSpeech(model)
+    assert str(tts.route).startswith("text -> audio" if experiment.endswith("direct") else "text -> mel")
+    (sentence,) = tts("three one four", speaker="theo").sentences
+    assert abs(len(sentence.waveform) / 64 - float(sentence.durations.sum())) <= 1
+    assert float(sentence.waveform.abs().max()) > 0
 
 
 def test_sequences_without_a_text_are_refused(digits: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -49,6 +50,30 @@ def test_every_place_of_a_window_is_as_likely_as_the_others() -> None:
     part, told = window(x, Condition(), 6, torch.arange(500) / 500)
     assert torch.equal(part[:, 0, 0].long().bincount(), torch.full((5,), 100))
     assert told.frames is None  # no part is padded
+
+
+@pytest.mark.parametrize("more", [0, 1])
+@pytest.mark.parametrize("chance", [0.0, 0.5, 0.999999])
+def test_where_a_mel_has_a_frame_for_several_of_x_the_parts_begin_with_one_of_its_frames(
+    chance: float, more: int
+) -> None:
+    x, condition = counting()
+    local = torch.arange(4.0 + more).expand(3, 5, 4 + more)  # one frame for three of x
+    part, told = window(x, replace(condition, local=local), 5, torch.full((3,), chance), 3)
+    assert told.local is not None
+    assert told.prior_mean is not None
+    starts = part[:, 0, 0]
+    assert torch.equal(part[0, 0], starts[0] + torch.arange(5.0))
+    assert torch.equal(told.prior_mean, part - 100)
+    assert torch.equal(told.local[:, 0, 0] * 3, starts)
+    assert told.local.shape == (3, 5, 2)
+    assert starts.tolist() == [3 * int(chance * 2), 0.0, 0.0]
+
+
+def test_a_condition_of_other_frames_than_x_is_refused() -> None:
+    x, condition = counting()
+    with pytest.raises(ValueError, match="got 9 frames of condition for 10 of x, expected 10"):
+        window(x, replace(condition, local=x[..., :9]), 6, torch.zeros(3))
 
 
 @pytest.mark.parametrize("length", [10, 50])

@@ -8,22 +8,17 @@ left out.
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from audiodiff.audio import io
-from audiodiff.data import splits
+from audiodiff.data import splits, trees
 from audiodiff.data.preparation import Clip, Listing, PrepareOptions, Problem, write_corpus
 from audiodiff.data.tables import read_text
 from audiodiff.errors import InputError
 
 LABEL_FROM = ("parent", "none")
 LABEL = "class"
-# Audio that libsndfile does not decode, which should not be passed over in silence.
-UNREADABLE = (".m4a", ".mp4", ".aac", ".wma", ".ape", ".wv", ".mpc", ".webm", ".amr", ".sph")
 
 
 def prepare(source: Path | None, out: Path, options: PrepareOptions) -> dict[str, Any]:
@@ -45,7 +40,7 @@ def prepare(source: Path | None, out: Path, options: PrepareOptions) -> dict[str
     if options.label_from not in LABEL_FROM:
         raise InputError(f"--label-from {options.label_from}: expected one of {', '.join(LABEL_FROM)}")
     root = source.absolute()
-    paths, problems = _audio(root, out.absolute())
+    paths, problems = trees.audio_files("folder", root, out.absolute())
     tops = {path.relative_to(root).parts[0] for path in paths if path.parent != root}
     official = {top: splits.NAMES[top.lower()] for top in sorted(tops) if top.lower() in splits.NAMES}
     if not {"train", "test"} <= set(official.values()):
@@ -60,7 +55,7 @@ def prepare(source: Path | None, out: Path, options: PrepareOptions) -> dict[str
         classes = {path: name for path, name in classes.items() if name}
     rule, places, outside = _places(root, classes, official)
     problems += [Problem(path.name, f"in none of {rule}", excluded=True, path=str(path)) for path in outside]
-    names = _identifiers([path.relative_to(root) for path in places])
+    names = trees.identifiers([path.relative_to(root) for path in places])
     clips = []
     for path, split in places.items():
         labels = {LABEL: classes[path]} if classes[path] else {}
@@ -69,25 +64,6 @@ def prepare(source: Path | None, out: Path, options: PrepareOptions) -> dict[str
         clips.append(Clip(names[path.relative_to(root)], path, split, text=text, labels=labels))
     open_labels = (LABEL,) if any(classes.values()) else ()
     return write_corpus(Listing("folder", root, clips, rule, problems, (), open_labels), out, options)
-
-
-def _audio(root: Path, out: Path) -> tuple[list[Path], list[Problem]]:
-    """Returns the files to read, and those that libsndfile cannot decode."""
-    paths, problems = [], []
-    for path in sorted(root.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-        if hidden or path.is_relative_to(out) or not path.is_file():
-            continue
-        if path.suffix.lower() in io.AUDIO_SUFFIXES:
-            paths.append(path)
-        elif path.suffix.lower() in UNREADABLE:
-            reason = f"{path.suffix} is not decoded here; convert it first, for example with ffmpeg to .flac"
-            problems.append(Problem(path.name, reason, excluded=True, path=str(path)))
-    if not paths:
-        more = f" ({len(problems)} of another kind: {problems[0].path})" if problems else ""
-        kinds = ", ".join(io.AUDIO_SUFFIXES)
-        raise InputError(f"folder: {root} holds no audio file of {kinds}{more}; name another with --source")
-    return paths, problems
 
 
 def _class_of(inside: Path, official: Mapping[str, str]) -> str:
@@ -113,25 +89,6 @@ def _places(
         places |= dict.fromkeys(drawn, "dev")
         rule += "; dev is the twentieth of train whose names have the lowest SHA256"
     return rule, places, [path for path in classes if path not in places]
-
-
-def _identifiers(insides: Sequence[Path]) -> dict[Path, str]:
-    """Returns "rock-disc_1-take.2" for rock/disc 1/take.2.wav; two paths that would meet get a mark each."""
-    plain = {
-        inside: "-".join(re.sub(r"\s+", "_", part) for part in _stem(inside).parts) for inside in insides
-    }
-    stems: dict[str, set[Path]] = {}
-    for inside, name in plain.items():
-        stems.setdefault(name, set()).add(_stem(inside))
-    for inside, name in plain.items():
-        if len(stems[name]) > 1:
-            digest = hashlib.sha256(str(_stem(inside)).encode("utf-8", "surrogateescape")).hexdigest()
-            plain[inside] = f"{name}-{digest[:8]}"
-    return plain
-
-
-def _stem(inside: Path) -> Path:
-    return inside.with_name(inside.stem)
 
 
 def _text(path: Path) -> tuple[str | None, list[Problem]]:

@@ -41,16 +41,24 @@ def mcd(reference: np.ndarray | None, estimate: np.ndarray, sample_rate: int) ->
         NotMeasurable: shorter than one frame.
     """
     computation = optional_package("mel_cepstral_distance.computation")
-    window = int(FRAME_SECONDS * sample_rate)
-    hop = int(HOP_SECONDS * sample_rate)
-    floor = np.sqrt(FLOOR_POWER * np.sum(np.hanning(window) ** 2))
-    filters = computation.get_w_n_m(sample_rate, window, BANDS, 0, sample_rate / 2)
-    cepstra = []
-    for waveform in matched(reference, estimate):
-        if waveform.size <= window:
-            raise NotMeasurable("shorter than one analysis frame")
-        magnitude = np.abs(computation.get_X_km(waveform, window, window, hop, "hanning"))
-        bands = computation.get_X_kn(np.maximum(magnitude, floor), filters)
-        cepstra.append(computation.get_MC_X_ik(bands, BANDS))
+    cepstra = [mel_cepstra(waveform, sample_rate) for waveform in matched(reference, estimate)]
     distances = computation.get_MCD_k(*cepstra, FIRST_ROW, END_ROW)
     return float(10 * np.sqrt(2) / BANDS * computation.get_average_MCD(distances))
+
+
+def mel_cepstra(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Returns the coefficients [BANDS, F] from 1 on of a signal [T], in the package's own scale.
+
+    Raises:
+        NotMeasurable: shorter than one frame.
+    """
+    computation = optional_package("mel_cepstral_distance.computation")
+    window = int(FRAME_SECONDS * sample_rate)
+    hop = int(HOP_SECONDS * sample_rate)
+    if waveform.size <= window:
+        raise NotMeasurable("shorter than one analysis frame")
+    floor = np.sqrt(FLOOR_POWER * np.sum(np.hanning(window) ** 2))
+    filters = computation.get_w_n_m(sample_rate, window, BANDS, 0, sample_rate / 2)
+    magnitude = np.abs(computation.get_X_km(waveform, window, window, hop, "hanning"))
+    bands = computation.get_X_kn(np.maximum(magnitude, floor), filters)
+    return np.asarray(computation.get_MC_X_ik(bands, BANDS))

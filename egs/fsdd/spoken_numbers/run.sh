@@ -7,6 +7,7 @@ recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 corpus=fsdd
 experiment=spoken_numbers
 task=speak
+label=digit
 texts=$recipe/texts
 
 # shellcheck source=../../common/run.sh

@@ -7,7 +7,7 @@ recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 corpus=ljspeech
 experiment=ljspeech_tts
 task=speak
-texts=$recipe/../../common/sentences.txt
+transcripts=100
 
 # shellcheck source=../../common/run.sh
 source "$recipe/../../common/run.sh" "$@"
