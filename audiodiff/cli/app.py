@@ -12,6 +12,7 @@ import typer
 
 from audiodiff import __version__
 from audiodiff.cli.align import align
+from audiodiff.cli.augment import augment
 from audiodiff.cli.check_mel import check_mel
 from audiodiff.cli.compare import compare
 from audiodiff.cli.edit import edit
@@ -20,6 +21,7 @@ from audiodiff.cli.evaluate import evaluate
 from audiodiff.cli.export import export
 from audiodiff.cli.export_kaldi import export_kaldi
 from audiodiff.cli.failure import fail
+from audiodiff.cli.fit_threshold import fit_threshold
 from audiodiff.cli.import_checkpoint import import_checkpoint
 from audiodiff.cli.info import info
 from audiodiff.cli.judge import judge
@@ -28,6 +30,7 @@ from audiodiff.cli.live import live
 from audiodiff.cli.merge import merge
 from audiodiff.cli.prepare import prepare
 from audiodiff.cli.recognizer import recognizer
+from audiodiff.cli.score import score
 from audiodiff.cli.search_schedule import search_schedule
 from audiodiff.cli.serve import serve
 from audiodiff.cli.statistics import statistics
@@ -61,11 +64,14 @@ app.command("check-mel")(check_mel)
 app.command()(trace)
 app.add_typer(edit, name="edit")
 app.command()(judge)
+app.command()(augment)
 app.command()(recognizer)
 app.command()(texts)
 app.command()(evaluate)
 app.command()(compare)
 app.command()(likelihood)
+app.command()(score)
+app.command("fit-threshold")(fit_threshold)
 app.command()(info)
 app.command("search-schedule")(search_schedule)
 app.command("import")(import_checkpoint)

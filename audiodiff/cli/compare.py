@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from audiodiff.cli.evaluate import DEFAULT_FILES
+
 
 def compare(
     results: Annotated[
@@ -17,7 +19,7 @@ def compare(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for RESULTS.md, comparison.json and report.html.")],
-    files: Annotated[int, typer.Option(help="Files with sounds on the page.")] = 24,
+    files: Annotated[int, typer.Option(help="Files with sounds on the page.")] = DEFAULT_FILES,
     seed: Annotated[int, typer.Option(help="Of the bootstrap intervals.")] = 0,
 ) -> None:
     """Compare experiments on the files that all of them have."""

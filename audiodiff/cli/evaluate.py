@@ -8,10 +8,13 @@ from typing import Annotated
 
 import typer
 
+DEFAULT_FILES = 24  # to listen to: eight of the worst, the best, and between
+
 
 def evaluate(
     samples: Annotated[
-        Path, typer.Argument(help="Folder that `synthesize` or `vocode` wrote; a folder of audio, or one file.")
+        Path,
+        typer.Argument(help="Folder that `synthesize` or `vocode` wrote; a folder of audio, or one file."),
     ],
     out: Annotated[Path, typer.Option(help="Folder for metrics.json, RESULTS.md and pictures.")],
     model: Annotated[
@@ -46,6 +49,10 @@ def evaluate(
     sc09: Annotated[
         str | None, typer.Option(help="Also by a protocol of SC09 papers: diffwave or sashimi.")
     ] = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="Also write report.html, a page to look at and listen to.")
+    ] = False,
+    report_files: Annotated[int, typer.Option(help="Files with sounds on that page.")] = DEFAULT_FILES,
     seed: Annotated[int, typer.Option(help="Of Griffin-Lim, the bootstrap intervals and draws.")] = 0,
 ) -> None:
     """Score samples: against their recordings, by a judge of their labels, or by the words that are heard."""
@@ -65,8 +72,7 @@ def evaluate(
         raise InputError(f"--label {label}: needs a judge; pass --judge DIR (made with `audiodiff judge`)")
     command = " ".join(["audiodiff", *sys.argv[1:]])
     sets = SetComparison(data, features, sc09)
-    report = compare(
-        Comparison(samples, model, reference, judge, label, others, seed, sets), out, command, show=True
-    )
-    typer.echo(report)
+    files = report_files if report else None
+    asked = Comparison(samples, model, reference, judge, label, others, seed, sets, files)
+    typer.echo(compare(asked, out, command, show=True))
     typer.echo(f"all numbers in {out}")

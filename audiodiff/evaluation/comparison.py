@@ -19,8 +19,10 @@ from audiodiff.evaluation.evaluate import (
 )
 from audiodiff.evaluation.judge import Judge
 from audiodiff.evaluation.metrics import load_metrics
+from audiodiff.evaluation.page.content import content_of
+from audiodiff.evaluation.page.page import PAGE, write_page
 from audiodiff.evaluation.pictures import confusion_picture
-from audiodiff.evaluation.report import Evaluation, Facts, text, write_report
+from audiodiff.evaluation.report import Evaluation, Facts, numbers_of, text, write_report
 from audiodiff.evaluation.samples import (
     SamplesFolder,
     find_by_name,
@@ -52,6 +54,7 @@ class Comparison:
         others: folders of other systems by name.
         seed: of Griffin-Lim and the bootstrap.
         sets: what the sounds are compared with as a set.
+        page_files: files to listen to on a page, report.html; None writes no page.
     """
 
     samples: Path
@@ -62,6 +65,7 @@ class Comparison:
     others: Mapping[str, Path] = field(default_factory=dict)
     seed: int = 0
     sets: SetComparison = field(default_factory=SetComparison)
+    page_files: int | None = None
 
 
 def compare(asked: Comparison, out: Path, command: str, show: bool = False) -> str:
@@ -102,6 +106,7 @@ def compare(asked: Comparison, out: Path, command: str, show: bool = False) -> s
     sections += set_sections(asked.sets, systems, known, asked.seed, show)
     notes += _label_notes(judge, labels)
     scores = None
+    files = {other: dict(system.files) for other, system in systems.items()}
     if references:
         files = {other: find_by_name(system.folder, samples.files) for other, system in systems.items()}
         files |= {} if model is None else _griffin_lim(references, model, asked.seed, out, show)
@@ -113,6 +118,8 @@ def compare(asked: Comparison, out: Path, command: str, show: bool = False) -> s
         f"Results of {name}", command, facts, metrics, scores, judged, labels, notes, sections
     )
     write_report(evaluation, out)
+    if asked.page_files is not None:
+        write_page(content_of(numbers_of(evaluation), files, references), out / PAGE, asked.page_files, show)
     return text(evaluation)
 
 

@@ -3,11 +3,11 @@
     f_n = f_1 n sqrt((1 + B n^2) / (1 + B))                       (stiff string: Fletcher and Rossing 1998, eq. 12.6)
     score(f_1, B) = [share of the peaks' weight that lies on partials] * [share of the partials that have a peak]
 
-Every fundamental f_1 on a grid of 10 cents is tried with the inharmonicities B that strings of its pitch have. The first
-factor falls for an octave too high, the second for an octave too low. A peak weighs by how far it rises above the noise
-around it, so the thump of a hammer, loud but no tone, does not count, and by its level. Frequency and inharmonicity
-are then fitted to the peaks found. Pitch trackers for speech look at frames of 50 ms; a piano's lowest string swings
-once in them, its highest is gone after a few.
+Every fundamental f_1 on a grid of 10 cents is tried with the inharmonicities B that strings of its pitch have. The
+first factor falls for an octave too high, the second for an octave too low. A peak weighs by its level and by how far
+it rises above the noise around it, so the thump of a hammer, loud but no tone, does not count. Frequency and
+inharmonicity are then fitted to the peaks found. Pitch trackers for speech look at frames of 50 ms; a piano's lowest
+string swings once in them, and its highest is gone after a few.
 """
 
 from __future__ import annotations

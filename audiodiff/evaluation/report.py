@@ -84,7 +84,7 @@ def write_report(evaluation: Evaluation, folder: Path) -> None:
     Raises:
         InputError: the folder cannot be written.
     """
-    numbers = json.dumps(_numbers(evaluation), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    numbers = json.dumps(numbers_of(evaluation), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     files = {folder / METRICS: numbers.encode("utf-8"), folder / RESULTS: text(evaluation).encode("utf-8")}
     write_whole(files)
 
@@ -160,7 +160,13 @@ def _label_part(evaluation: Evaluation, judge: Judge) -> list[str]:
     for name, scores in evaluation.labels.items():
         diversity = "n/a" if scores.diversity is None else f"{scores.diversity:.2f}"
         rows.append(
-            [name, str(len(scores.asked)), _percent(scores.accuracy), _range(scores.certainty, 2), diversity]
+            [
+                name,
+                str(len(scores.asked)),
+                _percent(scores.accuracy),
+                range_of(scores.certainty, 2),
+                diversity,
+            ]
         )
     classes = [
         [name, *(_share(scores, number) for scores in evaluation.labels.values())]
@@ -208,7 +214,8 @@ def _facts_part(facts: Mapping[str, Facts]) -> list[str]:
     return ["## How they were made", markdown_table(headings, rows), "\n".join(commands)]
 
 
-def _numbers(evaluation: Evaluation) -> dict[str, Any]:
+def numbers_of(evaluation: Evaluation) -> dict[str, Any]:
+    """Returns the content of metrics.json."""
     facts = {
         name: {"training": dict(known.training), "samples": dict(known.record)}
         for name, known in evaluation.facts.items()
@@ -243,7 +250,7 @@ def _vocoder_numbers(metrics: Sequence[Metric], scores: VocoderScores) -> dict[s
         for metric in metrics
     }
     systems = {
-        name: {key: _score_numbers(score) for key, score in by_metric.items()}
+        name: {key: score_numbers(score) for key, score in by_metric.items()}
         for name, by_metric in scores.systems.items()
     }
     return {
@@ -255,7 +262,8 @@ def _vocoder_numbers(metrics: Sequence[Metric], scores: VocoderScores) -> dict[s
     }
 
 
-def _score_numbers(score: Score) -> dict[str, Any]:
+def score_numbers(score: Score) -> dict[str, Any]:
+    """Returns one score for metrics.json."""
     return {
         "mean": score.mean,
         "interval_95": None if score.interval is None else list(score.interval),
@@ -300,10 +308,11 @@ def _cell(score: Score, files: int) -> str:
     if score.mean is None:
         return f"n/a (0 of {files})"
     count = "" if len(score.values) == files else f" ({len(score.values)} of {files})"
-    return _range(score, 1 if abs(score.mean) >= 10 else 3 if abs(score.mean) < 1 else 2) + count
+    return range_of(score, 1 if abs(score.mean) >= 10 else 3 if abs(score.mean) < 1 else 2) + count
 
 
-def _range(score: Score, digits: int) -> str:
+def range_of(score: Score, digits: int) -> str:
+    """Returns a mean and its interval in words, or n/a."""
     if score.mean is None or score.interval is None:
         return "n/a"
     low, high = score.interval
@@ -314,7 +323,7 @@ def _percent(score: Score) -> str:
     if score.mean is None or score.interval is None:
         return "n/a"
     low, high = score.interval
-    return _range(Score({}, {}, 100 * score.mean, (100 * low, 100 * high)), 1)
+    return range_of(Score({}, {}, 100 * score.mean, (100 * low, 100 * high)), 1)
 
 
 def _share(scores: LabelScores, number: int) -> str:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from audiodiff.audio import io
 from audiodiff.audio.pictures import spectrogram_grid
 from audiodiff.errors import InputError
-from audiodiff.evaluation.report import Evaluation, Facts, Section, text, write_report
+from audiodiff.evaluation.page.content import content_of
+from audiodiff.evaluation.page.page import PAGE, write_page
+from audiodiff.evaluation.report import Evaluation, Facts, Section, numbers_of, text, write_report
 from audiodiff.evaluation.samples import SamplesFolder, read_system, training_facts
 from audiodiff.evaluation.speech_report import speech_numbers, speech_parts
 from audiodiff.evaluation.speech_scores import SpeechQuestion, SpeechScores, score_speech
@@ -74,6 +76,9 @@ def compare_speech(
     notes = _notes(scores, references, asked.seed)
     evaluation = Evaluation(f"Results of {name}", command, facts, notes=notes, sections=(section,))
     write_report(evaluation, out)
+    if asked.page_files is not None:
+        content = content_of(numbers_of(evaluation), question.systems, question.references)
+        write_page(content, out / PAGE, asked.page_files, show)
     _picture(question, out / "spectrograms.png")
     return text(evaluation)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from audiodiff.evaluation.evaluate import Score
 from audiodiff.evaluation.metrics import mcd_dtw
+from audiodiff.evaluation.report import markdown_table, range_of, score_numbers
 from audiodiff.evaluation.speech_scores import FIGURES, HeardWords, SpeechScores, SpokenScores
 from audiodiff.evaluation.word_errors import WordErrors
 
@@ -62,9 +62,9 @@ def _word_parts(facts: Mapping[str, Any], heard: Mapping[str, HeardWords]) -> li
         "### Words",
         "Heard by a recogniser that is not told how many words there are. The first row is its own error: real clips "
         "of the test split, one after another in orders that nothing was trained on.",
-        _table(headings, rows),
+        markdown_table(headings, rows),
         "Word error rate (%) by number of words in the text:",
-        _table(["system", *map(str, lengths)], table),
+        markdown_table(["system", *map(str, lengths)], table),
     ]
 
 
@@ -98,8 +98,8 @@ def _distance_parts(scores: SpeechScores) -> list[str]:
                 [
                     name,
                     str(len(each.distance.values)),
-                    _range(each.distance, 2),
-                    _range(each.shuffled, 2),
+                    range_of(each.distance, 2),
+                    range_of(each.shuffled, 2),
                     ratio,
                 ]
             )
@@ -107,21 +107,21 @@ def _distance_parts(scores: SpeechScores) -> list[str]:
         "### Distance from real speech",
         f"MCD-DTW in dB from the {scores.real} of the same text, beside that of another text of the same speaker "
         f"(the same sounds, texts exchanged), at {scores.compared_rate} Hz. A ratio of 1 says nothing in particular.",
-        _table(["system", "texts", "same text ↓", "other text", "ratio ↓"], rows),
+        markdown_table(["system", "texts", "same text ↓", "other text", "ratio ↓"], rows),
         f"- **MCD-DTW**: {' '.join((mcd_dtw.__doc__ or '').split())}",
     ]
 
 
 def _figures(systems: Mapping[str, SpokenScores]) -> str:
     rows = [
-        [name, *(_range(each.figures[key], _DIGITS[key]) for key in FIGURES)]
+        [name, *(range_of(each.figures[key], _DIGITS[key]) for key in FIGURES)]
         for name, each in systems.items()
     ]
-    return _table(["system", *FIGURES.values()], rows)
+    return markdown_table(["system", *FIGURES.values()], rows)
 
 
 def _system_numbers(scores: SpokenScores) -> dict[str, Any]:
-    content: dict[str, Any] = {"figures": {key: _score(each) for key, each in scores.figures.items()}}
+    content: dict[str, Any] = {"figures": {key: score_numbers(each) for key, each in scores.figures.items()}}
     if scores.words is not None:
         total = scores.words.total
         content["words"] = {
@@ -135,7 +135,7 @@ def _system_numbers(scores: SpokenScores) -> dict[str, Any]:
         }
     for key, score in (("mcd_dtw", scores.distance), ("mcd_dtw_other_text", scores.shuffled)):
         if score is not None:
-            content[key] = _score(score)
+            content[key] = score_numbers(score)
     return content
 
 
@@ -146,25 +146,3 @@ def _counts(errors: WordErrors) -> dict[str, int]:
         "insertions": errors.insertions,
         "words": errors.words,
     }
-
-
-def _score(score: Score) -> dict[str, Any]:
-    interval = None if score.interval is None else list(score.interval)
-    return {
-        "mean": score.mean,
-        "interval_95": interval,
-        "files": dict(score.values),
-        "not_measurable": dict(score.reasons),
-    }
-
-
-def _range(score: Score, digits: int) -> str:
-    if score.mean is None or score.interval is None:
-        return "n/a"
-    low, high = score.interval
-    return f"{score.mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -24,6 +24,7 @@ from audiodiff.synthesis.vocoder import Vocoder
 from audiodiff.types import Batch
 
 SPEAKER = "speaker"
+_SPECTRUM_ITERATIONS = 50  # of Griffin-Lim's magnitudes: what is heard should meet the mel
 _LONGEST_SECONDS = 120.0  # of one sentence; a model that predicts more was not trained to the end
 
 
@@ -207,7 +208,9 @@ def fitting(model: AudioDiffusion, vocoder: Vocoder | GriffinLim | None) -> Voco
             )
         return None
     if vocoder is None:
-        return GriffinLim(representation.log_mel, representation.griffin_lim.iterations, "bands_first")
+        return GriffinLim(
+            representation.log_mel, representation.griffin_lim.iterations, "bands_first", _SPECTRUM_ITERATIONS
+        )
     different = representation.log_mel.difference(vocoder.log_mel)
     if different:
         raise InputError(
@@ -215,5 +218,5 @@ def fitting(model: AudioDiffusion, vocoder: Vocoder | GriffinLim | None) -> Voco
             "the model's own mel definition"
         )
     if isinstance(vocoder, GriffinLim):
-        return GriffinLim(vocoder.log_mel, vocoder.iterations, "bands_first")
+        return GriffinLim(vocoder.log_mel, vocoder.iterations, "bands_first", vocoder.spectrum_iterations)
     return Vocoder(vocoder.model, vocoder.sampler, vocoder.mel_iterations, vocoder.finish, "bands_first")

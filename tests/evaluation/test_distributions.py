@@ -75,7 +75,7 @@ def test_frechet_is_exact_where_covariances_are_singular() -> None:
 def test_distances_are_symmetric_grow_with_the_shift_and_ignore_the_order(
     distance: Callable[[np.ndarray, np.ndarray], float],
 ) -> None:
-    real, made = mixed(0, 80, 6), mixed(1, 90, 6)
+    real, made = normal(0, 80), normal(1, 90)
     assert distance(real, made) == pytest.approx(distance(made, real), rel=1e-9)
     assert distance(real, made) == pytest.approx(distance(real[::-1], made[::-1]), rel=1e-9)
     centred = made - made.mean(0) + real.mean(0)

@@ -105,7 +105,7 @@ class Tags(HTMLParser):
 def test_page_is_whole_html_and_asks_nothing_of_the_network(
     sounds: dict[str, dict[str, Path]], references: dict[str, Path]
 ) -> None:
-    page = render(content_of(numbers(), sounds, references))
+    page = render(content_of(numbers(), sounds, references), 24)
     tags = Tags()
     tags.feed(page)
     assert tags.open == []
@@ -120,7 +120,7 @@ def test_same_content_gives_the_same_page(
     sounds: dict[str, dict[str, Path]], references: dict[str, Path]
 ) -> None:
     content = content_of(numbers(), sounds, references)
-    assert render(content) == render(content)
+    assert render(content, 9) == render(content, 9)
 
 
 def test_sounds_inside_are_the_sounds(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_page_lives_in_a_browser(
     tmp_path: Path, sounds: dict[str, dict[str, Path]], references: dict[str, Path], browser: Any
 ) -> None:
     path = tmp_path / "report.html"
-    write_page(content_of(numbers(), sounds, references), path)
+    write_page(content_of(numbers(), sounds, references), path, 24)
     page = browser.new_page(color_scheme="dark")
     complaints: list[str] = []
     requests: list[str] = []

@@ -59,9 +59,7 @@ def bin_test(real: np.ndarray, made: np.ndarray, bins: int, seed: int) -> BinTes
         )
     centres, _ = kmeans2(real, bins, iter=ITERATIONS, minit="++", seed=np.random.default_rng(seed))
     real_share, made_share = (_shares(features, centres) for features in (real, made))
-    return BinTest(
-        real_share, made_share, proportions_differ(real_share, made_share, len(real), len(made))
-    )
+    return BinTest(real_share, made_share, proportions_differ(real_share, made_share, len(real), len(made)))
 
 
 def _shares(features: np.ndarray, centres: np.ndarray) -> np.ndarray:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-RECOGNISED, PROBABILITY = "recognised", "probability"
+RECOGNISED, PROBABILITY, WORD_ERRORS = "recognised", "probability", "word_error_rate"
 # What people ask for first, where it was measured; all others follow in their own order.
-_FIRST = (RECOGNISED, "word_error_rate", "pesq_wb", "pesq_nb", "mcd")
+_FIRST = (RECOGNISED, WORD_ERRORS, "pesq_wb", "pesq_nb", "mcd")
 
 
 @dataclass(frozen=True)
@@ -109,11 +109,15 @@ def content_of(
         sounds: system -> file -> where it lies.
         references: file -> its recording.
     """
-    measures, systems = _against_recordings(numbers.get("vocoder", {}))
-    more_measures, judged = _by_judge(numbers.get("labels", {}))
+    found = [
+        _against_recordings(numbers.get("vocoder", {})),
+        _by_judge(numbers.get("labels", {})),
+        _by_words(numbers.get("speech", {})),
+    ]
+    measures = [measure for part, _ in found for measure in part]
     joined = []
-    for name in {**systems, **judged}:
-        parts = [part[name] for part in (systems, judged) if name in part]
+    for name in {name: None for _, systems in found for name in systems}:
+        parts = [systems[name] for _, systems in found if name in systems]
         joined.append(
             System(
                 name,
@@ -124,7 +128,7 @@ def content_of(
                 _facts(numbers.get("facts", {}).get(name, {})),
             )
         )
-    measured = [each for each in [*measures, *more_measures] if any(each.key in one.means for one in joined)]
+    measured = [each for each in measures if any(each.key in one.means for one in joined)]
     measured.sort(key=lambda each: _FIRST.index(each.key) if each.key in _FIRST else len(_FIRST))
     return Content(
         str(numbers.get("title", "Results")),
@@ -181,6 +185,46 @@ def _by_judge(part: Mapping[str, Any]) -> tuple[list[Measure], dict[str, System]
             said={f: f"asked {each['asked']}, heard {each['recognised']}" for f, each in files.items()},
         )
     return measures, systems
+
+
+def _by_words(part: Mapping[str, Any]) -> tuple[list[Measure], dict[str, System]]:
+    """Returns the scores of spoken texts."""
+    measures = [
+        Measure(
+            WORD_ERRORS,
+            "Word error rate",
+            "%",
+            "lower",
+            "Words substituted, deleted or inserted, of those asked for.",
+        ),
+        Measure("mcd_dtw", "MCD-DTW", "dB", "lower", "From real speech of the same text, aligned in time."),
+    ]
+    systems = {}
+    for name, scores in part.get("systems", {}).items():
+        means: dict[str, Mean | None] = {}
+        values, said = {}, {}
+        words, distance = scores.get("words"), scores.get("mcd_dtw")
+        if words is not None:
+            low, high = words["interval_95"]
+            means[WORD_ERRORS] = _mean(100 * words["word_error_rate"], (100 * low, 100 * high))
+            values[WORD_ERRORS] = {
+                file: 100 * (each["substitutions"] + each["deletions"] + each["insertions"]) / each["words"]
+                for file, each in words["files"].items()
+            }
+            said = {
+                file: f"asked “{part['texts'][file]}”, heard “{_words(each['heard'])}”"
+                for file, each in words["files"].items()
+            }
+        if distance is not None:
+            means["mcd_dtw"] = _mean(distance["mean"], distance["interval_95"])
+            values["mcd_dtw"] = distance["files"]
+        known = {key: mean for key, mean in means.items() if mean is not None}
+        systems[name] = System(name, known, values, said=said)
+    return measures, systems
+
+
+def _words(heard: str | Sequence[str]) -> str:
+    return heard if isinstance(heard, str) else " ".join(heard)
 
 
 def _mean(value: float | None, interval: Sequence[float] | None) -> Mean | None:

@@ -18,16 +18,16 @@ from audiodiff.errors import InputError
 from audiodiff.evaluation.page import media
 from audiodiff.evaluation.page.charts import scatter, strips
 from audiodiff.evaluation.page.content import Content, Measure, System
+from audiodiff.evaluation.signals import LENGTH_TOLERANCE
 from audiodiff.files import write_whole
 from audiodiff.progress import track
 
 PAGE = "report.html"
-DEFAULT_FILES = 24
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; media-src data:"
 _SPEED = "real-time factor"
 
 
-def write_page(content: Content, path: Path, files: int = DEFAULT_FILES, show: bool = False) -> None:
+def write_page(content: Content, path: Path, files: int, show: bool = False) -> None:
     """Writes the page.
 
     Args:
@@ -45,7 +45,7 @@ def write_page(content: Content, path: Path, files: int = DEFAULT_FILES, show: b
     write_whole({path: render(content, files, show).encode("utf-8")})
 
 
-def render(content: Content, files: int = DEFAULT_FILES, show: bool = False) -> str:
+def render(content: Content, files: int, show: bool = False) -> str:
     """Returns the HTML of a page; arguments and errors as of `write_page`."""
     chosen = chosen_files(content, files)
     parts = [
@@ -236,7 +236,7 @@ def _file(content: Content, file: str, number: int) -> str:
         samples, rate = media.read_sound(place)
         levels = media.spectrogram(samples, rate)
         pictures = [("Spectrogram", _picture(levels))]
-        if heard is not None and heard[1] == rate:
+        if heard is not None and heard[1] == rate and _alike(levels, heard[0]):
             pictures.append(
                 ("Louder (red) or quieter (blue) than the recording", media.difference_uri(levels, heard[0]))
             )
@@ -257,6 +257,12 @@ def _file(content: Content, file: str, number: int) -> str:
         f'<article class="file" data-name="{html.escape(file)}" data-number="{number}" data-values="{values}">'
         f'<h3>{html.escape(file)}</h3><div class="takes">{"".join(takes)}</div></article>'
     )
+
+
+def _alike(levels: np.ndarray, others: np.ndarray) -> bool:
+    """Returns whether two sounds last as long, so that what happens at one time can be compared."""
+    shortest, longest = sorted((levels.shape[1], others.shape[1]))
+    return shortest >= (1 - LENGTH_TOLERANCE) * longest
 
 
 def _picture(levels: np.ndarray) -> str:
