@@ -173,7 +173,7 @@ def _periodograms(waveform: Tensor) -> np.ndarray:
 
 
 def _minimum_span(recording: Recording) -> int:
-    return min(max(3 * recording.sample_rate, 2 * _SMOOTHED_FRAMES * _N_FFT), recording.length)
+    return min(max(3 * recording.sample_rate, 2 * _SMOOTHED_FRAMES * _N_FFT), max(recording.length, _N_FFT))
 
 
 def _minimum_of_white_noise(count: int) -> float:

@@ -47,7 +47,7 @@ class Recovery:
         effort: iterations of the conjugate gradients (moments; None: 1), repeats of each step (replacement; None: 5).
         scale: size of the moves by gradient, in units of sigma / alpha.
         start: sigma / alpha of the first level; below 30 the sampling begins not with noise but with the noised
-            simplest repair (linear prediction, the clipped samples themselves). None: as suits the edit.
+            simplest repair (linear prediction of a gap, a spline through clipped samples). None: as suits the edit.
         seed: of the noise.
         labels: name -> value, for a model that is told labels; what is left out means any.
     """
@@ -116,6 +116,7 @@ class Restorer:
         observation: WaveformObservation,
         position: int = 0,
         start: float = RATIO_MAX,
+        guess: Tensor | None = None,
     ) -> Tensor:
         """Returns waveforms [B, C, T].
 
@@ -123,6 +124,7 @@ class Restorer:
             observation: of waveforms at the model's level, see `rms`.
             position: sample of the whole recording at which the window begins; the noise hangs on it.
             start: sigma / alpha of the first level, where the recovery tells none.
+            guess: [B, C, T] from which a start below 30 sets out; None: what was observed.
 
         Raises:
             FloatingPointError: the model gave numbers that are not finite.
@@ -145,8 +147,8 @@ class Restorer:
             first = noise(0, shape, self.model.device)
             x = sampler.start(schedule, first)
             if start < RATIO_MAX:
-                guess = representation.encode(observation.observed)
-                x = diffuse(schedule, guess, first, sampler.times(schedule)[0])
+                near = representation.encode(observation.observed if guess is None else guess)
+                x = diffuse(schedule, near, first, sampler.times(schedule)[0])
             x = sampler(
                 denoise,
                 schedule,

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
+from scipy.interpolate import CubicSpline
 from torch import Tensor, nn
 
 from audiodiff.audio import io
@@ -23,6 +25,8 @@ from audiodiff.editing.recording import Patch, Recording
 from audiodiff.editing.window import Bridge
 
 _TRANSITION_HERTZ = 200.0
+_DECLIP_START = 0.1  # sigma / alpha, above which what the spline got right is lost
+_MOST_BEYOND = 4.0  # times the clipping level, to which a spline is held
 
 
 class Change(Protocol):
@@ -51,12 +55,29 @@ class Declip:
         if not bool(clipped.any()):
             return None
         observed, reliable = self.bridge.to_model(waveform), self.bridge.flags_to_model(~clipped)
-        result = self.bridge.restorer(AtLeast(observed, 1 - reliable), position)
+        guess = self.bridge.to_model(_spline(waveform, clipped))
+        result = self.bridge.restorer(AtLeast(observed, 1 - reliable), position, _DECLIP_START, guess)
         restored = waveform + self.bridge.from_model(result - observed, waveform.shape[-1])
-        beyond = torch.where(
-            waveform > 0, torch.maximum(restored, waveform), torch.minimum(restored, waveform)
-        )
-        return torch.where(clipped, beyond - waveform, 0), clipped
+        return torch.where(clipped, _beyond(restored, waveform) - waveform, 0), clipped
+
+
+def _beyond(estimate: Tensor, waveform: Tensor) -> Tensor:
+    """Returns the estimate where it lies beyond the clipped waveform, seen from zero, and the waveform elsewhere."""
+    return torch.where(waveform > 0, torch.maximum(estimate, waveform), torch.minimum(estimate, waveform))
+
+
+def _spline(waveform: Tensor, clipped: Tensor) -> Tensor:
+    """Returns waveform [C, T] with its clipped samples on the cubic spline through the others, or beyond their level."""
+    result = waveform.clone()
+    places = np.arange(waveform.shape[-1])
+    for channel, flags in zip(result, clipped, strict=True):
+        there = ~flags.numpy()
+        if 4 <= there.sum() < there.size:
+            line = CubicSpline(places[there], channel.double().numpy()[there])(places[~there])
+            bound = _MOST_BEYOND * float(channel.abs().max())
+            estimate = torch.from_numpy(line.clip(-bound, bound)).float()
+            channel[flags] = _beyond(estimate, channel[flags])
+    return result
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from audiodiff.evaluation.report import Section, markdown_table
 from audiodiff.evaluation.sc09 import Protocol
 from audiodiff.evaluation.set_scores import TEST_ROW, SetScores
 
-# Key -> heading and digits, in the order of the columns.
+# Key -> heading and digits behind the point (of the kernel distance: in all), in the order of the columns.
 MAIN = {
     "accuracy": ("recognised ↑ (%)", 1),
     "frechet": ("Fréchet distance ↓", 3),
-    "kernel": ("kernel distance ↓ (1/1000)", 2),
+    "kernel": ("kernel distance ↓", 4),
     "inception": ("inception score ↑", 2),
     "diversity": ("diversity", 2),
 }
@@ -33,7 +33,6 @@ MORE = {
     "am": ("AM ↓", 3),
     "ndb": ("NDB/K ↓", 2),
 }
-_SCALES = {"accuracy": 100.0, "kernel": 1000.0}
 _QUANTILES = (0, 5, 25, 50, 75, 95, 100)
 
 
@@ -103,7 +102,11 @@ def _count(score: SetScores) -> str:
 
 
 def _cell(value: float | None, key: str, digits: int) -> str:
-    return "" if value is None else f"{_SCALES.get(key, 1.0) * value:.{digits}f}"
+    if value is None:
+        return ""
+    if key == "kernel":  # cubic in the features, so that it may have any size
+        return f"{value:.{digits}g}"
+    return f"{(100 if key == 'accuracy' else 1) * value:.{digits}f}"
 
 
 def _cautions(scores: Mapping[str, SetScores]) -> list[str]:

@@ -13,6 +13,7 @@ from audiodiff.model import AudioDiffusion
 from audiodiff.training.initialization import freeze, initialize, provenance
 from audiodiff.training.lora import adapt, check_new, low_rank
 from audiodiff.training.saved_autoencoder import check_kept, frozen_weights
+from audiodiff.training.taken_parts import take_parts
 
 
 def start(
@@ -30,10 +31,15 @@ def start(
         InputError: a model that does not fit, parts that are not there, or lora without a model to adapt.
     """
     settings = None if recipe["lora"] is None else low_rank(recipe["lora"])
+    if recipe["init_parts"] is not None and (recipe["init"] is None or settings is not None):
+        raise InputError("init_parts: names parts of the model at init=FOLDER, and goes with no lora")
     facts: dict[str, Any] = {"parameters": parameter_count(model)}
     if recipe["init"] is not None and not resumed:
         latents = frozen_weights(model)
-        taken = initialize(model, recipe["init"])
+        parts = recipe["init_parts"]
+        taken = (
+            initialize(model, recipe["init"]) if parts is None else take_parts(model, recipe["init"], parts)
+        )
         check_kept(model, latents, recipe["init"])
         if settings is not None:
             check_new(taken, settings)

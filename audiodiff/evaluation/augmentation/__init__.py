@@ -1,4 +1,4 @@
-"""Generated training data: sounds that a model makes for a corpus' classes, filtered, with manifests as `prepare` writes.
+"""Generated training data: sounds that a model makes of a corpus' classes, filtered, with manifests like `prepare`'s.
 
     train clips -> cells (labels, how many) -> sounds -> verdicts of judge and neighbours -> manifests, report
 
