@@ -5,8 +5,9 @@
 
 The classifier is the judge with the judge's training, which pads and adds noise in every arm. Real clips are drawn by
 seed, even over speakers, smaller sets within larger ones. "classic" has as many changed copies of those real clips
-(speed, reverberation, gain) as "generated" has generated clips; in both the real clips are repeated until they are half
-of what is trained on. All arms make the same number of updates, and no clip beyond those is seen before the test.
+(speed, reverberation, gain) as "generated" has generated clips. No clip is repeated: batches are sorted by length, and
+copies would stand beside one another and spoil the batch norm. All arms make the same number of updates, and no clip
+beyond those is seen before the test.
 Finished cells are kept in the JSON file, so that an interrupted run goes on.
 """
 
@@ -127,8 +128,7 @@ def accuracy(
     label: str,
 ) -> float:
     """Returns the share of test clips that a classifier recognises which was trained on real and extra clips."""
-    repeats = max(1, round(len(extra) / len(few)))
-    judge = train_judge([*(list(few) * repeats), *extra], dev, label, seed, training)
+    judge = train_judge([*few, *extra], dev, label, seed, training)
     truth = class_numbers(test, label, judge.names)
     return float((hear(judge, test).argmax(-1) == truth).double().mean())
 

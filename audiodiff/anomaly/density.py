@@ -1,9 +1,9 @@
 """A small mixture of Gaussians of feature vectors, with shrunken covariances.
 
-The vectors are first whitened by the covariance of all of them, shrunken towards a multiple of the identity by the amount
-of Ledoit and Wolf 2004; expectation and maximisation then fit the components, each covariance drawn towards the whole's
-by as many vectors as it has dimensions. What is surprising is minus the log-density: it grows for errors that are too
-small as for those that are too large (typicality; Nalisnick et al. 2019).
+The vectors are first whitened by the covariance of all of them, shrunken towards a multiple of the identity by the
+amount of Ledoit and Wolf 2004; expectation and maximisation then fit the components, each covariance drawn towards
+the whole's by as many vectors as it has dimensions. What is surprising is minus the log-density: it grows for errors
+that are too small as for those that are too large (typicality; Nalisnick et al. 2019).
 """
 
 from __future__ import annotations

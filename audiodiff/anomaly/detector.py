@@ -1,11 +1,12 @@
 """A detector: what normal recordings look like to a model, and from which surprise on a recording is flagged.
 
-A frame's features are the logarithms of its denoising errors by noise level and channel group. A mixture of Gaussians of
-the frames and a Gaussian of the recordings' mean features, fitted to one part of the normals, give three statistics
-of a recording: its mean frame surprise, its most surprising stretch, the surprise of its mean features. A second part turns
-each into a tail probability, whose smallest is the recording's score. The third sets the threshold: with n recordings
-the score is flagged where (1 + those of the n as extreme) / (n + 1) is at most the rate asked for, so that a new
-recording of the same kind as the normals is flagged no oftener than that (conformal; Vovk et al. 2005, proposition 2.3).
+A frame's features are the logarithms of its denoising errors by noise level and channel group, and of the power that
+the errors belong to. A mixture of Gaussians of the frames and a Gaussian of the recordings' mean features, fitted to
+one part of the normals, give three statistics of a recording: its mean frame surprise, its most surprising frame, the
+surprise of its mean features. A second part turns each into a tail probability, whose smallest is the recording's
+score. The third sets the threshold: with n recordings the score is flagged where (1 + those of the n as extreme) / (n
++ 1) is at most the rate asked for, so that a new recording of the same kind as the normals is flagged no oftener than
+that (conformal; Vovk et al. 2005, proposition 2.3).
 """
 
 from __future__ import annotations
@@ -33,7 +34,6 @@ ARRAYS, FACTS = "detector.safetensors", "detector.json"
 VERSION = 1
 STATISTICS = {"mean": True, "peak": False, "profile": False}
 """Name of a statistic -> whether unusually small values count as well."""
-_SMOOTHED = 5  # frames
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Verdict:
         p_value: share of normal recordings that score as high, never below 1 / (n + 1).
         flagged: whether that is at most the false-alarm rate.
         statistic: the one that gave the score.
-        frames: [P], smoothed surprise of each frame in nats.
+        frames: [P], surprise of each frame in nats.
         flagged_frames: [P], those above the frames' threshold.
     """
 
@@ -83,7 +83,7 @@ class Detector:
         profile: of recordings' mean features.
         tails: of each statistic.
         scores: [n], rising, of the normals that set the threshold.
-        peaks: [n], rising, their most surprising stretch in nats.
+        peaks: [n], rising, their most surprising frame in nats.
         false_alarms: share of normal recordings that may be flagged.
         probe: how errors are measured.
         identity: of the model.
@@ -100,7 +100,7 @@ class Detector:
 
     @property
     def frame_threshold(self) -> float:
-        """Smoothed surprise of a frame above which it is flagged; no more normal recordings than asked exceed it."""
+        """Surprise of a frame above which it is flagged; no more normal recordings than asked exceed it."""
         allowed = math.floor(self.false_alarms * (len(self.peaks) + 1))
         return float(self.peaks[len(self.peaks) - allowed])
 
@@ -122,7 +122,7 @@ class Detector:
         return digest.hexdigest()
 
     def surprise(self, vectors: np.ndarray) -> np.ndarray:
-        """Returns the surprise of frames [P] with features [P, D], not smoothed."""
+        """Returns the surprise of frames [P] with features [P, D]."""
         return self.density.surprise(vectors)
 
     def judge(self, surprise: np.ndarray, profile: np.ndarray) -> Verdict:
@@ -132,7 +132,7 @@ class Detector:
             surprise: [P], of its frames.
             profile: [D], its mean features.
         """
-        frames = smoothed(surprise)
+        frames = surprise
         scores = self._scores(_statistics(frames, self.profile.surprise(profile[None])))
         name = max(scores, key=lambda name: float(scores[name][0]))
         score = float(scores[name][0])
@@ -241,14 +241,16 @@ def load(folder: Path) -> Detector:
         if told["version"] != VERSION:
             raise InputError(f"{folder}: a detector of version {told['version']}, expected {VERSION}")
         arrays = load_file(folder / ARRAYS)
-        mixtures = [
+        density, profile = (
             Mixture(*(arrays[f"{name}.{part}"] for part in ("weights", "means", "roots")))
             for name in ("density", "profile")
-        ]
+        )
         tails = {name: Tails(arrays[f"tails.{name}"], two_sided) for name, two_sided in STATISTICS.items()}
         rates = float(told["false_alarms"])
         probe = Probe(**told["probe"])
-        return Detector(*mixtures, tails, arrays["scores"], arrays["peaks"], rates, probe, str(told["model"]))
+        return Detector(
+            density, profile, tails, arrays["scores"], arrays["peaks"], rates, probe, str(told["model"])
+        )
     except InputError:
         raise
     except Exception as error:  # safetensors raises its own type for a truncated file
@@ -264,21 +266,14 @@ def identity_of(model: AudioDiffusion) -> str:
     return digest.hexdigest()
 
 
-def smoothed(surprise: np.ndarray) -> np.ndarray:
-    """Returns the moving average over five frames [P]; at the ends over those that there are."""
-    size = min(_SMOOTHED, len(surprise))
-    window = np.ones(size)
-    return np.convolve(surprise, window, "same") / np.convolve(np.ones(len(surprise)), window, "same")
-
-
 def _statistics(frames: np.ndarray, profile: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the statistics, [1] each, of a recording's smoothed frames [P] and profile's surprise [1]."""
+    """Returns the statistics, [1] each, of a recording's frames [P] and profile's surprise [1]."""
     return {"mean": np.array([frames.mean()]), "peak": np.array([frames.max()]), "profile": profile}
 
 
 def _all_statistics(normals: Normals, density: Mixture, profile: Mixture) -> dict[str, np.ndarray]:
     """Returns the statistics [N] of some recordings."""
-    frames = [smoothed(density.surprise(each)) for each in normals.frames]
+    frames = [density.surprise(each) for each in normals.frames]
     profiles = profile.surprise(normals.profiles)
     found = [_statistics(each, one[None]) for each, one in zip(frames, profiles, strict=True)]
     return {name: np.concatenate([each[name] for each in found]) for name in STATISTICS}

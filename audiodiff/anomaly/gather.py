@@ -18,9 +18,8 @@ from audiodiff.errors import InputError
 from audiodiff.evaluation.likelihood import Recording
 from audiodiff.model import AudioDiffusion
 
-Keep = Callable[
-    [np.ndarray], np.ndarray
-]  # log errors [P, levels * groups] -> what is kept of each frame [P, ...]
+_POWER_FLOOR = 1e-4  # of whitened x: digital silence is no outlier among quiet frames
+Keep = Callable[[np.ndarray], np.ndarray]  # features [P, D] -> what is kept of each frame [P, ...]
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Summary:
         bound_bits: upper bound on minus log2 of the density per number of x; None if left out.
         flow_bits: minus log2 of it by the probability flow; None if left out.
         errors: [levels, P], denoising error of each frame, mean over the channels of x.
-        profile: [levels * groups], mean log error over the frames.
+        profile: [D], mean features over the frames.
         kept: [P, ...], what the caller keeps of each frame.
     """
 
@@ -67,7 +66,7 @@ class _Running:
     def add(self, measured: Measured) -> None:
         """Takes in a piece; they come in their order."""
         errors = measured.errors.double().numpy()
-        vectors = vectors_of(errors)
+        vectors = vectors_of(errors, measured.power.double().numpy())
         self._errors.append(errors.mean(1).astype(np.float32))
         self._kept.append(self._keep(vectors))
         self._total = self._total + vectors.sum(0)
@@ -89,9 +88,14 @@ class _Running:
         )  # fmt: skip
 
 
-def vectors_of(errors: np.ndarray) -> np.ndarray:
-    """Returns the features [P, levels * groups] of frames: the logarithms of errors [levels, groups, P]."""
-    return np.log(np.maximum(errors, 1e-12)).reshape(-1, errors.shape[-1]).T
+def vectors_of(errors: np.ndarray, power: np.ndarray) -> np.ndarray:
+    """Returns the features [P, (levels + 1) * groups] of frames.
+
+    They are the logarithms of errors [levels, groups, P] and of power [groups, P], without which an error could not be
+    judged: loud frames are harder to denoise than quiet ones.
+    """
+    logs = [np.log(np.maximum(errors, 1e-12)), np.log(power + _POWER_FLOOR)[None]]
+    return np.concatenate(logs).reshape(-1, errors.shape[-1]).T
 
 
 def gather(

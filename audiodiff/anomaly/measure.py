@@ -92,12 +92,14 @@ class Measured:
 
     Attributes:
         errors: [levels, groups, frames], float32.
+        power: [groups, frames], mean square of whitened x.
         numbers: of x that the piece keeps.
         bound: upper bound on minus their log-density, nats; None if left out.
         flow: minus their log-density by the probability flow, nats; None if left out.
     """
 
     errors: Tensor
+    power: Tensor
     numbers: int
     bound: float | None
     flow: float | None
@@ -168,8 +170,14 @@ def measure_pieces(
             flow = ProbabilityFlow(bits.steps, latest=level_times(schedule, 2)[0])
             probes = _Source(chosen, probe.seed, x)(0, 0).sign()[None]
             flows = (-flow.along(denoise, schedule, x, probes, mask) - volume).tolist()
-    kept = [_pooled(each[..., _positions(mask, i)], pool) for i, each in enumerate(errors)]
-    return [Measured(*facts) for facts in zip(kept, numbers, bounds, flows, strict=True)]
+    weights = group_weights(model.representation, probe.groups).to(x.device)
+    power = torch.einsum("gd,bdf->bgf", weights, x.square())
+    both = torch.cat([errors, power[:, None]], dim=1)
+    kept = [_pooled(each[..., _positions(mask, i)], pool) for i, each in enumerate(both)]
+    return [
+        Measured(each[:-1], each[-1], *facts)
+        for each, *facts in zip(kept, numbers, bounds, flows, strict=True)
+    ]
 
 
 class _Source:

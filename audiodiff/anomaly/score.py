@@ -1,7 +1,7 @@
 """Recordings scored one after another into a table, and per frame into tables and heat maps; and detectors fitted.
 
 One window is in memory at a time, and of each frame its errors by level and one score: without a detector its mean log
-error, with one the smoothed surprise in nats. Without labels given the model is asked without any.
+error, with one the surprise in nats. Without labels given the model is asked without any.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def score_recordings(scoring: Scoring, recordings: Sequence[Recording], batch: i
     names, places = [recording.name for recording in recordings], _frame_places(scoring.frames, recordings)
     left = [each for each in recordings if not (table.done(each.name) and _drawn(places.get(each.name)))]
     facts = {"command": command, "source": str(scoring.source)}
-    keep = scoring.detector.surprise if scoring.detector else _mean
+    keep = scoring.detector.surprise if scoring.detector else _nothing
     written = time.monotonic()
     try:
         with progress_bar() as progress:
@@ -180,8 +180,8 @@ def _check(model: AudioDiffusion) -> None:
         raise InputError("scores: this model needs a text for each recording; use a model without")
 
 
-def _mean(vectors: np.ndarray) -> np.ndarray:
-    return vectors.mean(1)
+def _nothing(vectors: np.ndarray) -> np.ndarray:
+    return vectors[:, :0]
 
 
 def _settings(scoring: Scoring) -> dict[str, object]:
@@ -201,7 +201,7 @@ def _verdict(detector: Detector | None, summary: Summary) -> Verdict | None:
 
 
 def _frame_places(folder: Path | None, recordings: Sequence[Recording]) -> dict[str, Path]:
-    """Returns where the frames of each recording go, without suffix: its file's name, or its path where two share it."""
+    """Returns where the frames of each recording go: its name, or its path where two share one; without suffix."""
     if folder is None:
         return {}
     stems = {each.name: Path(each.name).stem for each in recordings}
@@ -213,7 +213,7 @@ def _frame_places(folder: Path | None, recordings: Sequence[Recording]) -> dict[
 
 
 def _drawn(place: Path | None) -> bool:
-    return place is None or _with(place, ".csv").is_file() and _with(place, ".png").is_file()
+    return place is None or (_with(place, ".csv").is_file() and _with(place, ".png").is_file())
 
 
 def _with(place: Path, suffix: str) -> Path:
@@ -223,7 +223,7 @@ def _with(place: Path, suffix: str) -> Path:
 def _tell_frames(scoring: Scoring, summary: Summary, verdict: Verdict | None, place: Path | None) -> None:
     if place is None or summary.problem is not None:
         return
-    scores = summary.kept if verdict is None else verdict.frames
+    scores = np.log(summary.errors).mean(0) if verdict is None else verdict.frames
     flagged = np.zeros(len(scores), dtype=bool) if verdict is None else verdict.flagged_frames
     content = frames_csv(summary, scores, flagged, scoring.snr_db, scoring.frame_seconds)
     write_whole({_with(place, ".csv"): content})

@@ -56,7 +56,7 @@ def row_of(
         return row | {"status": " ".join(summary.problem.split())}
     for name, bits in (("bound_bits", summary.bound_bits), ("flow_bits", summary.flow_bits)):
         row[name] = "" if bits is None else f"{bits:.5f}"
-    row["mean_log_error"] = f"{summary.profile.mean():.5f}"
+    row["mean_log_error"] = f"{np.log(summary.errors.astype(np.float64)).mean():.5f}"
     errors = summary.errors.mean(1, dtype=np.float64)
     row |= {name: f"{error:.6g}" for name, error in zip(error_columns(snr_db), errors, strict=True)}
     if verdict is not None:

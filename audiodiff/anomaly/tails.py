@@ -1,7 +1,7 @@
 """From a statistic of a recording to how rarely a normal recording is as extreme.
 
-Between the quantiles of held-out normal recordings the tail probability is the empirical one, (1 + those beyond) /
-(n + 1), joined by straight lines; beyond the outermost tenth it falls exponentially with that tenth's mean excess (peaks
+Between the quantiles of held-out normal recordings the tail probability is the empirical one, (1 + those beyond) / (n
++ 1), joined by straight lines; beyond the outermost tenth it falls exponentially with that tenth's mean excess (peaks
 over a threshold, of the Gumbel domain; Coles 2001, chapter 4), so that two extreme recordings are still ordered.
 """
 

@@ -20,7 +20,7 @@ def fit_threshold(
     false_alarms: Annotated[
         float, typer.Option(help="Share of normal recordings that may be flagged.")
     ] = 0.05,
-    components: Annotated[int, typer.Option(help="Gaussians of the density of frames.")] = 4,
+    components: Annotated[int, typer.Option(help="Gaussians of the density of frames.")] = 8,
     levels: Annotated[int, typer.Option(help="Noise levels of the denoising error.")] = 7,
     groups: Annotated[int, typer.Option(help="Of channels of x, neighbours in frequency.")] = 8,
     draws: Annotated[int, typer.Option(help="Of noise, averaged at each level.")] = 2,

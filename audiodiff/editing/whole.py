@@ -25,7 +25,7 @@ from audiodiff.editing.recording import Patch, Recording
 from audiodiff.editing.window import Bridge
 
 _TRANSITION_HERTZ = 200.0
-_DECLIP_START = 0.1  # sigma / alpha, above which what the spline got right is lost
+_DECLIP_START = 0.3  # sigma / alpha, measured in docs/editing.md
 _MOST_BEYOND = 4.0  # times the clipping level, to which a spline is held
 
 
@@ -67,7 +67,7 @@ def _beyond(estimate: Tensor, waveform: Tensor) -> Tensor:
 
 
 def _spline(waveform: Tensor, clipped: Tensor) -> Tensor:
-    """Returns waveform [C, T] with its clipped samples on the cubic spline through the others, or beyond their level."""
+    """Returns waveform [C, T] with clipped samples on the cubic spline through the others, never below their level."""
     result = waveform.clone()
     places = np.arange(waveform.shape[-1])
     for channel, flags in zip(result, clipped, strict=True):

@@ -321,6 +321,9 @@ def test_what_does_not_fit_is_refused(tiny: Path, mini: Path, judge: Judge, tmp_
     )
     with pytest.raises(InputError, match="without labels"):
         run(unlabelled, mini, out)
+    vocoder = save_random_model(tmp_path / "vocoder", "experiment=fsdd_vocoder", "size=tiny")
+    with pytest.raises(InputError, match="is told a text or a mel"):
+        run(vocoder, mini, out)
     other = Judge("digit", ["one", "two"], judge.log_mel)
     other.save(tmp_path / "digit")
     with pytest.raises(InputError, match="recognises 'digit', the class that is made is 'sound'"):

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from audiodiff.conditioning.mel import Mel
 from audiodiff.errors import InputError
 from audiodiff.evaluation.augmentation.attempts import Attempts, Progress
 from audiodiff.evaluation.augmentation.cells import Cell, Draw, cells_of, implied_labels, spread_names
@@ -124,8 +125,10 @@ def augment(model: AudioDiffusion, source: Path, asked: Augmentation, out: Path,
 
 def _check(model: AudioDiffusion, asked: Augmentation) -> tuple[Corpus, list[Cell], Filters, str | None]:
     """Returns the corpus, the cells, the filters and the label name of the class, after checking that they fit."""
-    if takes_text(model):
-        raise InputError("this model speaks texts; `audiodiff augment` takes one that is told labels")
+    if takes_text(model) or any(isinstance(part, Mel) for part in model.modules()):
+        raise InputError(
+            "this model is told a text or a mel; `audiodiff augment` takes one that is told labels alone"
+        )
     if not model.labels:
         raise InputError(
             "this model was trained without labels; `audiodiff augment` takes one that is told some"
