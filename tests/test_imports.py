@@ -19,7 +19,7 @@ MODULES = {
 }
 BASE = {"", "types", "errors", "files", "compiled", "interval", "progress", "recipes_folder"}
 MIDDLE = {"diffusion", "audio", "networks", "conditioning", "data", "text"}
-UPPER = {"synthesis", "editing", "training", "evaluation", "interop"}
+UPPER = {"synthesis", "editing", "training", "evaluation", "anomaly", "interop"}
 # Part of the package -> what it may import besides itself; "audio.mel" allows that module alone.
 ALLOWED: dict[str, set[str]] = {
     **{part: BASE for part in (*BASE, "progress")},
@@ -34,6 +34,9 @@ ALLOWED: dict[str, set[str]] = {
     "training": BASE | MIDDLE | {"instantiation", "model", "progress", "evaluation.metrics"},
     "evaluation": BASE | MIDDLE | {"instantiation", "model", "progress", "synthesis"},
     "editing": BASE | MIDDLE | {"instantiation", "model", "synthesis"},
+    "anomaly": BASE
+    | MIDDLE
+    | {"instantiation", "model", "progress", "evaluation", "editing.recording", "editing.whole"},
     "serving": BASE | MIDDLE | {"model", "synthesis"},
     "cli": BASE | MIDDLE | UPPER | {"instantiation", "model", "progress", "serving"},
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -43,6 +43,7 @@ class Scoring:
         bits: of the likelihoods.
         out: CSV file.
         frames: folder for what is told per frame; None for nothing.
+        labels: told of all recordings, for the record.
     """
 
     model: AudioDiffusion
@@ -52,6 +53,7 @@ class Scoring:
     bits: Bits
     out: Path
     frames: Path | None
+    labels: Mapping[str, str]
 
     @property
     def snr_db(self) -> list[float]:
@@ -190,6 +192,7 @@ def _settings(scoring: Scoring) -> dict[str, object]:
         "model": detectors.identity_of(scoring.model),
         "probe": asdict(scoring.probe),
         "bits": asdict(scoring.bits),
+        "labels": dict(scoring.labels),
         "detector": None if detector is None else detector.digest,
     }
 

@@ -66,9 +66,10 @@ def score(
     probe = Probe(**given) if fitted is None else fitted.probe  # type: ignore[arg-type]
     bits = Bits(steps, bound_steps)
     trained = load(model, device)
-    recordings = find_sources(inputs, trained.labels, label_sets(trained.labels, label or [], [], 1)[0])
+    labels = label_sets(trained.labels, label or [], [], 1)[0]
+    recordings = find_sources(inputs, trained.labels, labels)
     command = " ".join(["audiodiff", *sys.argv[1:]])
-    scoring = Scoring(trained, model, fitted, probe, bits, out, frames)
+    scoring = Scoring(trained, model, fitted, probe, bits, out, frames, labels)
     outcome = score_recordings(scoring, recordings, batch, command)
     for problem in outcome.problems[:_SHOWN]:
         typer.echo(problem, err=True)

@@ -37,7 +37,7 @@ def written(folder: Path, lengths: list[int], rate: int = 8000) -> list[Recordin
 
 def scored(folder: Path, model: torch.nn.Module, recordings: list[Recording], detector=None) -> Outcome:
     probe = QUICK if detector is None else detector.probe
-    scoring = Scoring(model, folder, detector, probe, Bits(0, 3), folder / "s.csv", folder / "frames")
+    scoring = Scoring(model, folder, detector, probe, Bits(0, 3), folder / "s.csv", folder / "frames", {})
     return score_recordings(scoring, recordings, 4, "test")
 
 

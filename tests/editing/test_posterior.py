@@ -22,7 +22,7 @@ from audiodiff.editing.observation import AtLeast, InNoise, Known, Lifted, LowBa
 from audiodiff.errors import InputError
 from tests.laws.exact import SCHEDULES, draw, scalar
 
-SIZE, COUNT = 12, 4000
+SIZE, COUNT = 12, 2000
 PLACES = torch.arange(SIZE)
 COVARIANCE = 0.9 ** (PLACES[:, None] - PLACES[None]).abs().double()
 KNOWN = ((PLACES < 4) | (PLACES >= 8)).double()
@@ -92,11 +92,12 @@ def misfit(found: Tensor) -> tuple[float, float]:
 @pytest.mark.parametrize("kind", ["vpsde", "karras"])
 def test_matched_moments_draw_from_the_exact_posterior(kind: str, eta: float) -> None:
     mean, deviation = misfit(sampled("moments", SCHEDULES[kind], eta))
-    assert mean < 0.05  # the mean of 4000 draws lies within 4 / sqrt(4000) = 0.063 of its own
+    assert mean < 0.09  # the mean of 2000 draws lies within 4 / sqrt(2000) = 0.09 of its own
     assert deviation < 0.1
 
 
-BOUNDS = {"replacement": (0.2, 0.25), "projection": (1.0, 0.6), "gradient": (0.6, 0.6)}
+# With 4000 draws: projection 0.61 and 0.29, replacement 0.16 and 0.02, gradient 0.28 and 0.03.
+BOUNDS = {"replacement": (0.25, 0.1), "projection": (0.8, 0.4), "gradient": (0.4, 0.1)}
 
 
 @pytest.mark.parametrize("method", list(BOUNDS))
@@ -145,7 +146,7 @@ def test_noise_is_taken_away_as_wiener_would() -> None:
     x = sampler(denoise, schedule, sampler.start(schedule, draw(COUNT, 1, SIZE)), lambda i, j: draw(1))
     exact = noisy[0, 0] @ torch.linalg.inv(COVARIANCE + level**2 * torch.eye(SIZE)) @ COVARIANCE
     spread = COVARIANCE - COVARIANCE @ torch.linalg.inv(COVARIANCE + level**2 * torch.eye(SIZE)) @ COVARIANCE
-    assert float(((x.mean(0)[0] - exact) / spread.diagonal().sqrt()).abs().max()) < 0.06
+    assert float(((x.mean(0)[0] - exact) / spread.diagonal().sqrt()).abs().max()) < 0.09
     torch.testing.assert_close(x[:, 0].std(0), spread.diagonal().sqrt(), rtol=0.1, atol=0)
 
 
