@@ -110,7 +110,11 @@ def check_command(words: list[str]) -> None:
         if overrides and any(word.startswith("experiment=") for word in overrides):
             check_overrides(overrides)
         return
-    known = {flag for parameter in COMMANDS[name].params for flag in parameter.opts}
+    command = COMMANDS[name]
+    if hasattr(command, "commands") and rest:  # a group, such as edit
+        assert rest[0] in command.commands, f"audiodiff {name} {rest[0]}: no such command"
+        command = command.commands[rest[0]]
+    known = {flag for parameter in command.params for flag in parameter.opts}
     unknown = {word for word in rest if word.startswith("--")} - known
     assert not unknown, f"audiodiff {name}: no {unknown}"
 
