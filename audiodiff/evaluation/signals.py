@@ -20,16 +20,15 @@ FLOOR_POWER = 1e-10
 LENGTH_TOLERANCE = 0.02
 
 
-def matched(reference: np.ndarray | None, estimate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns both signals as float64, cut to the common length.
+def checked(reference: np.ndarray | None, estimate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns both signals as float64, of whatever lengths.
 
     Args:
         reference: [T], the recording.
         estimate: [T'], what was made of it.
 
     Raises:
-        InputError: no reference, a signal that is not one-dimensional, is empty or holds NaN or infinity, or
-            lengths that differ by 2 % or more.
+        InputError: no reference, or a signal that is not one-dimensional, is empty or holds NaN or infinity.
     """
     if reference is None:
         raise InputError("got no reference; this metric compares an estimate with a recording")
@@ -41,6 +40,20 @@ def matched(reference: np.ndarray | None, estimate: np.ndarray) -> tuple[np.ndar
             )
         if not np.isfinite(signal).all():
             raise InputError(f"{name}: holds NaN or infinite samples; expected finite numbers")
+    return pair[0], pair[1]
+
+
+def matched(reference: np.ndarray | None, estimate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns both signals as float64, cut to the common length.
+
+    Args:
+        reference: [T], the recording.
+        estimate: [T'], what was made of it.
+
+    Raises:
+        InputError: as `checked`, or lengths that differ by 2 % or more.
+    """
+    pair = checked(reference, estimate)
     shortest, longest = sorted(signal.size for signal in pair)
     if longest - shortest >= LENGTH_TOLERANCE * longest and longest > shortest:
         raise InputError(

@@ -126,9 +126,7 @@ class Vocoding:
                     f"parameter {name!r} is unknown; expected seed, format, stream or {[*known]}",
                 )
             if value and value not in known[name]:
-                raise Refused(
-                    400, "query", f"{name} {value!r} is unknown; choose {choices(known[name])}"
-                )
+                raise Refused(400, "query", f"{name} {value!r} is unknown; choose {choices(known[name])}")
         if not seed.isascii() or not seed.isdigit() or int(seed) >= 2**64:
             raise Refused(400, "query", f"seed: got {seed!r}, expected a whole number from 0 to 2^64 - 1")
         if kind not in FORMATS or stream not in ("true", "false") or (stream == "true" and kind == "flac"):

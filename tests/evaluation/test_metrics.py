@@ -24,6 +24,7 @@ CLIPS = {
 }
 NOISE_IS_HEARD = ["estoi", "lsd", "mcd", "mel_l1", "mrstft", "periodicity_error", "pesq_nb", "pesq_wb"]
 NOISE_IS_HEARD += ["si_sdr", "silence_level", "stoi"]
+ALIGNED_IN_TIME = ["mcd_dtw"]
 every_metric = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 every_rate = pytest.mark.parametrize("rate", CLIPS)
 
@@ -192,6 +193,8 @@ def test_periodicity_tells_tones_from_noise(rate: int) -> None:
 
 @every_metric
 def test_lengths_within_two_percent_are_cut_to_the_shorter(metric: Metric, data_dir: Path) -> None:
+    if metric.key in ALIGNED_IN_TIME:
+        pytest.skip("takes signals of any two lengths")
     recording = clip(data_dir, 22050)
     other = recording + noise(recording.size, 0.001)
     shorter = recording.size - recording.size // 100
@@ -214,6 +217,8 @@ def test_lengths_within_two_percent_are_cut_to_the_shorter(metric: Metric, data_
 def test_signals_that_cannot_be_compared_are_refused(
     metric: Metric, reference: np.ndarray | None, estimate: np.ndarray, message: str
 ) -> None:
+    if metric.key in ALIGNED_IN_TIME and "2 %" in message:
+        pytest.skip("takes signals of any two lengths")
     with pytest.raises(InputError, match=message):
         metric.function(reference, estimate, 22050)
 

@@ -163,7 +163,7 @@ def test_a_grid_whose_samples_are_not_finite_has_no_value_and_is_worst(vocoder: 
     ("kind", "score", "words"),
     [
         ("sounds", "lsd", "hears no mel"),
-        ("sounds", "beauty", "trajectory, f0_rmse"),
+        ("sounds", "beauty", "trajectory, estoi, f0_correlation, f0_rmse"),
         ("vocoder", "pesq_nb", "none of the 3 clips has a value"),
     ],
 )

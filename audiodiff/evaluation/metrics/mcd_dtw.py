@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from audiodiff.errors import InputError
 from audiodiff.evaluation.metrics.mcd import BANDS, END_ROW, FIRST_ROW, mel_cepstra
+from audiodiff.evaluation.signals import checked
 
 NAME = "MCD-DTW"
 UNIT = "dB"
@@ -35,16 +35,9 @@ def mcd_dtw(reference: np.ndarray | None, estimate: np.ndarray, sample_rate: int
         InputError: no reference, or a signal that is not one-dimensional, is empty or not finite.
         NotMeasurable: shorter than one frame.
     """
-    if reference is None:
-        raise InputError("got no reference; this metric compares an estimate with a recording")
-    pair = []
-    for name, signal in (("reference", reference), ("estimate", estimate)):
-        waveform = np.asarray(signal, dtype=np.float64)
-        if waveform.ndim != 1 or waveform.size == 0 or not np.isfinite(waveform).all():
-            raise InputError(
-                f"{name}: got shape {waveform.shape}, expected [T] with at least one sample (mono), finite numbers"
-            )
-        pair.append(mel_cepstra(waveform, sample_rate)[FIRST_ROW:END_ROW].T)
+    pair = [
+        mel_cepstra(waveform, sample_rate)[FIRST_ROW:END_ROW].T for waveform in checked(reference, estimate)
+    ]
     return 10 * np.sqrt(2) / BANDS * warped_distance(*pair)
 
 
