@@ -58,9 +58,7 @@ class Steering:
 
     def __post_init__(self) -> None:
         if self.negative and (self.guidance.scale == 1 or self.against is not None):
-            raise InputError(
-                "guidance: a negative label needs a scale above 1, and no weaker model beside it"
-            )
+            raise InputError("guidance: a negative label needs a scale above 1, and no weaker model")
 
 
 UNSTEERED = Steering()

@@ -1,7 +1,7 @@
 """How well a model of spoken digits tells other sounds from digits, beside a Gaussian mixture on log-mel frames.
 
     python benchmarks/anomalies.py exp/fsdd_digits/model --data data/fsdd --drums drums_osdk --music music \
-        --out docs/anomalies_scores --work /tmp/anomalies --seed 0
+        --out docs/anomalies_scores --work anomalies --seed 0
 
 Normals are training clips (half of them fit the density, the others the tails and the threshold); held-out digits are
 of the test split. Drums and music are cut to the held-out digits' lengths and brought to the training clips' level;
