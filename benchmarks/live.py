@@ -4,8 +4,8 @@
 
 Prints the real-time factor (seconds of sound per second of work; above 1 it can be played as it is made), percentiles
 of the time that one block takes, the latency of a change (the rest of the block being played, the block being made and
-how long it takes), and the peak of the resident memory at 1, 5 and 10 minutes of sound. On a machine that others use too,
-the real-time factor by processor time says what it would be alone.
+how long it takes), and the peak of the resident memory at 1, 5 and 10 minutes of sound. On a machine that others use
+too, the real-time factor by processor time says what it would be alone.
 """
 
 from __future__ import annotations

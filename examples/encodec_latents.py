@@ -30,7 +30,8 @@ def save_encodec(model: Any, name: str, folder: Path) -> None:
     }
     features, margin = model.config.hidden_size, model.config.sampling_rate // model.config.hop_length
     node = {
-        "_target_": "audiodiff.interop.encodec.EncodecLatents", "features": features, "config": config, "margin": margin,
+        "_target_": "audiodiff.interop.encodec.EncodecLatents", "features": features, "config": config,
+        "margin": margin,
     }  # fmt: skip
     latents = EncodecLatents(features, config)
     latents.encoder.load_state_dict(model.encoder.state_dict())
