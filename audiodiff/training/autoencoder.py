@@ -34,6 +34,7 @@ from audiodiff.training.batching import Batching, batching
 from audiodiff.training.ema import averaged
 from audiodiff.training.guards import Guard
 from audiodiff.training.interruption import StopRequest
+from audiodiff.training.intervals import check_intervals, due
 from audiodiff.training.optimization import build_optimizer, learning_rate, set_learning_rate
 from audiodiff.training.record import autoencoder_card, run_facts
 from audiodiff.training.run import SILENT, Segments, open_split, segment_length
@@ -118,7 +119,7 @@ class AutoencoderRun:
 
     def due(self, every: str) -> bool:
         """Returns whether something done every so many updates is due, as it always is at the end."""
-        return self.update % self.settings[every] == 0 or self.done
+        return due(self.update, every, self.settings)
 
     def texts(self) -> dict[str, Any]:
         """Returns what is written beside the weights."""
@@ -173,6 +174,7 @@ def open_run(
 ) -> AutoencoderRun:
     """Builds network, data, optimizer and average of a training that has not started; see `train_autoencoder`."""
     settings = recipe["training"]
+    check_intervals(settings)
     if settings["precision"] not in ("no", "bf16"):
         raise InputError(f"training.precision: got {settings['precision']!r}, expected no or bf16")
     accelerator = engine.open_accelerator(settings | {"sharding": None})

@@ -37,6 +37,7 @@ from audiodiff.training.engine import LossScale, open_accelerator, shared
 from audiodiff.training.given_mels import given_mels
 from audiodiff.training.guards import Guard
 from audiodiff.training.interruption import StopRequest
+from audiodiff.training.intervals import check_intervals, due
 from audiodiff.training.lora import low_rank, merged
 from audiodiff.training.optimization import build_optimizer, learning_rate
 from audiodiff.training.posthoc_ema import PowerAverages, power_averages
@@ -119,7 +120,7 @@ class Run:
 
     def due(self, every: str) -> bool:
         """Returns whether something done every so many updates is due, as it always is at the end."""
-        return self.update % self.settings[every] == 0 or self.update == self.settings["updates"]
+        return due(self.update, every, self.settings)
 
 
 def open_run(
@@ -131,6 +132,7 @@ def open_run(
         InputError: settings that are out of range, or that do not fit data, folder or number of processes.
     """
     settings = recipe["training"]
+    check_intervals(settings)
     accelerator = open_accelerator(settings)
     if accelerator.device.type == "cpu":
         keep_freed_memory()
