@@ -36,9 +36,16 @@ from audiodiff.files import writing_folder
 from audiodiff.fitting import check_mel, check_text
 from audiodiff.instantiation import instantiate
 from audiodiff.interval import LabelValues
+from audiodiff.model_folder import (
+    CARD,
+    CONFIG,
+    FACTS,
+    WEIGHTS,
+    check_replaceable,
+    find_model,
+    read_recipe,
+)
 from audiodiff.types import Batch, Condition
-
-WEIGHTS, CONFIG, CARD, FACTS = "model.safetensors", "config.yaml", "README.md", "training.json"
 
 
 @dataclass(frozen=True)
@@ -267,8 +274,7 @@ class AudioDiffusion(nn.Module):
             InputError: the disk is full or the place cannot be written or holds something else.
         """
         place = Path(folder)
-        if place.is_file() or (place.is_dir() and any(place.iterdir()) and not (place / CONFIG).is_file()):
-            raise InputError(f"{place}: holds something that is no model; give another place to save to")
+        check_replaceable(place)
         with writing_folder(place) as draft:
             self.write(draft, recipe, facts, card)
 
@@ -319,7 +325,7 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> AudioDiffusi
     """Returns the model saved in a folder, in evaluation mode, with its `recipe`.
 
     Args:
-        folder: a model folder, or a run folder that holds one named `model`.
+        folder: a model folder, a run folder that holds one named `model`, or the name of a shipped model.
         device: where the weights go.
 
     Raises:
@@ -343,40 +349,6 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> AudioDiffusi
         )
     model.load_state_dict(weights)
     return model.to(device).eval()
-
-
-def find_model(folder: str | Path) -> Path:
-    """Returns the model folder at `folder` or at `folder/model`.
-
-    Raises:
-        InputError: there is none; the message says what was found instead.
-    """
-    place = Path(folder)
-    if place.is_file():
-        raise InputError(
-            f"{place}: is a file, expected a model folder with {WEIGHTS} and {CONFIG}; "
-            "other projects' checkpoint files are taken in by `audiodiff import`"
-        )
-    for candidate in (place, place / "model"):
-        if (candidate / WEIGHTS).is_file() and (candidate / CONFIG).is_file():
-            return candidate
-    reason = "does not exist" if not place.exists() else f"holds no {WEIGHTS} and {CONFIG}"
-    raise InputError(
-        f"{place}: {reason}; expected a model folder, as `audiodiff train` leaves in exp/NAME/model"
-    )
-
-
-def read_recipe(folder: Path) -> dict[str, Any]:
-    """Returns the recipe of a model folder as plain values."""
-    import yaml
-
-    try:
-        recipe = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{folder / CONFIG}: cannot be read ({str(error).splitlines()[0]})") from error
-    if not isinstance(recipe, dict) or "model" not in recipe:
-        raise InputError(f"{folder / CONFIG}: has no key `model`, expected a recipe of audiodiff")
-    return recipe
 
 
 def build(recipe: Mapping[str, Any]) -> AudioDiffusion:

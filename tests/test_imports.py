@@ -17,9 +17,20 @@ MODULES = {
     ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): file
     for file in PACKAGE.rglob("*.py")
 }
-BASE = {"", "types", "errors", "files", "compiled", "interval", "progress", "recipes_folder"}
+BASE = {
+    "",
+    "types",
+    "errors",
+    "files",
+    "compiled",
+    "interval",
+    "progress",
+    "recipes_folder",
+    "hardware",
+    "model_folder",
+}
 MIDDLE = {"diffusion", "audio", "networks", "conditioning", "data", "text"}
-UPPER = {"synthesis", "editing", "training", "evaluation", "anomaly", "interop"}
+UPPER = {"synthesis", "editing", "training", "evaluation", "anomaly", "interop", "release"}
 # Part of the package -> what it may import besides itself; "audio.mel" allows that module alone.
 ALLOWED: dict[str, set[str]] = {
     **{part: BASE for part in (*BASE, "progress")},
@@ -37,6 +48,9 @@ ALLOWED: dict[str, set[str]] = {
     "anomaly": BASE
     | MIDDLE
     | {"instantiation", "model", "progress", "evaluation", "editing.recording", "editing.whole"},
+    "release": BASE
+    | MIDDLE
+    | {"instantiation", "model", "progress", "synthesis", "evaluation", "training.record"},
     "serving": BASE | MIDDLE | {"model", "synthesis"},
     "cli": BASE | MIDDLE | UPPER | {"instantiation", "model", "progress", "serving"},
 }
