@@ -70,6 +70,10 @@ def synthesize(
     guide_strength: Annotated[
         float | None, typer.Option(help="0 guides nothing, 1 as far as it goes.", show_default="1")
     ] = None,
+    guide_chroma: Annotated[
+        float | None,
+        typer.Option(help="How far the sound takes on the guide's pitch classes, 0 to 1.", show_default="0"),
+    ] = None,
     loop: Annotated[bool, typer.Option(help="Make the end run into the start; whole hops.")] = False,
     variation_of: Annotated[
         Path | None, typer.Option(help="A recording to vary; comes back at its own rate and channels.")
@@ -137,7 +141,8 @@ def synthesize(
     by_label |= {"--guidance-interval": guidance_interval, "--guide-against": guide_against, "--guide": guide}
     forms: dict[str, object] = {"--loop": loop or None, "--variation-of": variation_of, "--morph": morph}
     forms |= {"--stream": stream}
-    details = {"--strength": strength, "--window": window, "--guide-strength": guide_strength}
+    details = {"--strength": strength, "--window": window}
+    details |= {"--guide-strength": guide_strength, "--guide-chroma": guide_chroma}
     if takes_text(trained):
         _refuse(by_label | forms | details, "this model speaks; it takes --text or --text-file")
         tts = TextToSpeech(
@@ -163,7 +168,7 @@ def synthesize(
         seed=seed,
         batch=batch,
         temperature=temperature,
-        guide=None if guide is None else _guide(trained, guide, guide_strength),
+        guide=None if guide is None else _guide(trained, guide, guide_strength, guide_chroma),
     )
     typer.echo(
         _make(trained, request, Place(model, out, _command(), window), forms | details, count),
@@ -235,13 +240,16 @@ def _check_forms(
     if form == "--morph":
         _refuse({"--each": others["--each"]}, "a morph has one set of labels")
     if others["--guide"] is None:
-        _refuse({"--guide-strength": details["--guide-strength"]}, "belongs to --guide")
+        alone = {name: details[name] for name in ("--guide-strength", "--guide-chroma")}
+        _refuse(alone, "belongs to --guide")
 
 
-def _guide(model: AudioDiffusion, guide: Path, strength: float | None) -> Projection:
-    from audiodiff.synthesis.guide import mel_guide
+def _guide(model: AudioDiffusion, guide: Path, strength: float | None, chroma: float | None) -> Projection:
+    from audiodiff.diffusion.constraints import chain
+    from audiodiff.synthesis.guide import chroma_guide, mel_guide
 
-    return mel_guide(model, guide, 1.0 if strength is None else strength)
+    loudness = mel_guide(model, guide, 1.0 if strength is None else strength)
+    return loudness if chroma is None else chain(chroma_guide(model, guide, chroma), loudness)
 
 
 def _speak(tts: TextToSpeech, manner: Manner, asked: Mapping[str, object], out: Path) -> None:
