@@ -28,8 +28,10 @@ from audiodiff.cli.judge import judge
 from audiodiff.cli.likelihood import likelihood
 from audiodiff.cli.live import live
 from audiodiff.cli.merge import merge
+from audiodiff.cli.models import models
 from audiodiff.cli.prepare import prepare
 from audiodiff.cli.recognizer import recognizer
+from audiodiff.cli.release import release
 from audiodiff.cli.score import score
 from audiodiff.cli.search_schedule import search_schedule
 from audiodiff.cli.serve import serve
@@ -56,6 +58,7 @@ app.command("export-kaldi")(export_kaldi)
 app.command(context_settings=HYDRA_ARGUMENTS, add_help_option=False)(statistics)
 app.command(context_settings=HYDRA_ARGUMENTS, add_help_option=False)(train)
 app.command("train-autoencoder", context_settings=HYDRA_ARGUMENTS, add_help_option=False)(train_autoencoder)
+app.command()(models)
 app.command()(synthesize)
 app.command()(live)
 app.command()(vocode)
@@ -76,6 +79,7 @@ app.command()(info)
 app.command("search-schedule")(search_schedule)
 app.command("import")(import_checkpoint)
 app.command()(merge)
+app.command()(release)
 app.command()(export)
 app.command()(serve)
 app.command()(status)
