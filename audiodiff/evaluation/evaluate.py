@@ -233,7 +233,7 @@ def make_griffin_lim(
     Raises:
         InputError: a recording that cannot be read, or is shorter than a frame.
     """
-    vocoder = GriffinLim(log_mel)
+    vocoder = GriffinLim(log_mel, layout="bands_first")  # a clip may have as many frames as bands
     made = {}
     for file, path in track(references.items(), "Griffin-Lim", len(references), show):
         waveform, rate = io.read(path, log_mel.sample_rate)

@@ -254,7 +254,7 @@ def _synthesize(model: AudioDiffusion, sampler: Sampler, batch: Batch, request: 
             progress.update(task, completed=done, total=total)
 
         if batch.mel is not None:
-            vocoder = Vocoder(model, sampler)
+            vocoder = Vocoder(model, sampler, layout="bands_first")
             return vocoder(batch.mel, batch.lengths.tolist(), batch.labels, request.seed, on_step).cpu()
         steering = _steering(model, request)
         return model.synthesize(batch, sampler, request.seed, [0], steering, on_step=on_step)[0].cpu()

@@ -21,7 +21,7 @@ from audiodiff.cli.judge import judge as judge_command
 from audiodiff.data.manifests import labels_of, load_cuts
 from audiodiff.errors import InputError
 from audiodiff.evaluation.comparison import Comparison, compare
-from audiodiff.evaluation.evaluate import summarize
+from audiodiff.evaluation.evaluate import make_griffin_lim, summarize
 from audiodiff.evaluation.judge import Judge
 from audiodiff.evaluation.metrics.lsd import lsd
 
@@ -111,6 +111,14 @@ def test_vocoder_report_holds_every_number_and_the_baseline(vocoded: Path, tmp_p
     )
     assert (tmp_path / "out" / "spectrograms.png").is_file()
     assert len(list((tmp_path / "out" / "griffin-lim").glob("*.wav"))) == 3
+
+
+def test_a_recording_of_as_many_frames_as_bands_has_a_baseline_too(tmp_path: Path) -> None:
+    waveform = 0.1 * torch.sin(0.3 * torch.arange(MEL.n_mels * MEL.hop_length - 1))[None]
+    assert MEL(waveform).shape[1:] == (MEL.n_mels, MEL.n_mels)
+    io.write(tmp_path / "square.wav", waveform, MEL.sample_rate)
+    made = make_griffin_lim({"square.wav": tmp_path / "square.wav"}, MEL, tmp_path / "made", seed=0)
+    assert io.read(made["square.wav"])[0].shape == waveform.shape
 
 
 def test_same_seed_gives_the_same_report(vocoded: Path, tmp_path: Path) -> None:
