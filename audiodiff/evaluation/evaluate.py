@@ -96,7 +96,7 @@ class LabelScores:
 
 
 def summarize(values: Mapping[str, float], reasons: Mapping[str, str], seed: int) -> Score:
-    """Returns values with their mean and its 95 % bootstrap interval.
+    """Returns values with their mean and its 95 % bootstrap interval, whatever the order of the files.
 
     Args:
         values: by file name.
@@ -105,7 +105,7 @@ def summarize(values: Mapping[str, float], reasons: Mapping[str, str], seed: int
     """
     if not values:
         return Score({}, reasons, None, None)
-    numbers = np.array(list(values.values()))
+    numbers = np.array([values[file] for file in sorted(values)])
     picks = np.random.default_rng(seed).integers(len(numbers), size=(RESAMPLES, len(numbers)))
     low, high = np.percentile(numbers[picks].mean(axis=1), [2.5, 97.5])
     return Score(values, reasons, float(numbers.mean()), (float(low), float(high)))

@@ -1,15 +1,12 @@
-"""Metrics: exact answers, laws on real recordings, the published vocoder outputs, and odd input."""
+"""Metrics: exact answers, laws on real recordings, and odd input. Other code computes them in test_measure_table."""
 
 from __future__ import annotations
 
-import json
-import re
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from audiodiff.audio import io
 from audiodiff.errors import InputError
@@ -22,8 +19,8 @@ CLIPS = {
     16000: "speech_commands_excerpt/SpeechCommands/speech_commands_v0.01/seven/*.wav",
     22050: "ljspeech_excerpt/LJSpeech-1.1/wavs/LJ001-0008.wav",
 }
-NOISE_IS_HEARD = ["estoi", "lsd", "mcd", "mel_l1", "mrstft", "periodicity_error", "pesq_nb", "pesq_wb"]
-NOISE_IS_HEARD += ["si_sdr", "silence_level", "stoi"]
+MELODY = ["f0_correlation", "f0_rmse"]  # noise leaves less frames with a pitch, not worse ones
+LEVEL_COUNTS = ["loudness_difference", "lsd", "mel_l1", "mrstft", "silence_level"]
 ALIGNED_IN_TIME = ["mcd_dtw"]
 every_metric = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 every_rate = pytest.mark.parametrize("rate", CLIPS)
@@ -43,6 +40,12 @@ def harmonic(f0: float, rate: int, seconds: float = 1.0) -> np.ndarray:
     time = np.arange(round(seconds * rate)) / rate
     partials = range(1, int(0.45 * rate / f0))
     return 0.2 * np.asarray(sum(np.sin(2 * np.pi * n * f0 * time) / n for n in partials))
+
+
+def voice(f0: np.ndarray, rate: int) -> np.ndarray:
+    """Partials of a melody [T] in Hz, faded, since DIO's frames at a sudden end are wrong by a semitone."""
+    phase = 2 * np.pi * np.cumsum(f0) / rate
+    return np.hanning(f0.size) * np.asarray(sum(np.sin(n * phase) / n for n in range(1, 8)))
 
 
 def measure(metric: Metric, reference: np.ndarray, estimate: np.ndarray, rate: int) -> float:
@@ -77,7 +80,7 @@ def test_equal_signals_score_best(metric: Metric, rate: int, data_dir: Path) -> 
         assert best == pytest.approx(extreme, abs=1e-3)
 
 
-@pytest.mark.parametrize("key", NOISE_IS_HEARD)
+@pytest.mark.parametrize("key", [key for key in METRICS if key not in MELODY])
 @every_rate
 def test_more_noise_scores_worse(key: str, rate: int, data_dir: Path) -> None:
     metric, recording = METRICS[key], clip(data_dir, rate)
@@ -86,6 +89,40 @@ def test_more_noise_scores_worse(key: str, rate: int, data_dir: Path) -> None:
     scores = [measure(metric, recording, recording + noise(recording.size, x), rate) for x in levels]
     worse = np.diff(scores) if metric.better == "lower" else -np.diff(scores)
     assert (worse > 0).all(), scores
+
+
+@pytest.mark.parametrize("key", MELODY)
+@every_rate
+def test_a_voice_that_wavers_more_scores_worse(key: str, rate: int) -> None:
+    time = np.arange(2 * rate) / rate
+    melody = 150 + 20 * np.sin(2 * np.pi * 1.5 * time)
+    wavering = np.interp(time, np.arange(0, 2.1, 0.05), np.random.default_rng(0).normal(size=42))
+    sung = [voice(melody * 2 ** (cents * wavering / 1200), rate) for cents in (0, 20, 80, 200)]
+    scores = [METRICS[key].function(sung[0], each, rate) for each in sung]
+    worse = np.diff(scores) if METRICS[key].better == "lower" else -np.diff(scores)
+    assert (worse > 0).all(), scores
+
+
+@pytest.mark.parametrize("key", [key for key in METRICS if key not in LEVEL_COUNTS])
+@every_rate
+def test_a_gain_of_the_estimate_is_not_heard_where_level_does_not_count(
+    key: str, rate: int, data_dir: Path
+) -> None:
+    recording = clip(data_dir, rate)
+    estimate = recording + noise(recording.size, 0.1 * float(recording.std()))
+    expected = measure(METRICS[key], recording, estimate, rate)
+    for gain in (0.5, 2.0):
+        assert measure(METRICS[key], recording, gain * estimate, rate) == pytest.approx(expected, rel=1e-3)
+
+
+@every_metric
+@every_rate
+def test_a_gain_of_both_signals_is_not_heard(metric: Metric, rate: int, data_dir: Path) -> None:
+    recording = clip(data_dir, rate)
+    estimate = recording + noise(recording.size, 0.1 * float(recording.std()))
+    expected = measure(metric, recording, estimate, rate)
+    # The floors of levels stay where they are, which moves distances of log spectra by up to 3 %.
+    assert measure(metric, 0.5 * recording, 0.5 * estimate, rate) == pytest.approx(expected, rel=0.03)
 
 
 def test_lsd_of_a_gain_of_two_is_its_decibels() -> None:
@@ -148,17 +185,6 @@ def test_loudness_difference_of_a_gain_is_the_gain(gain_db: float) -> None:
     assert METRICS["mel_l1"].function(signal, louder, 16000) == pytest.approx(abs(gain_db), abs=1e-6)
 
 
-def test_si_sdr_does_not_hear_a_gain_and_agrees_with_auraloss() -> None:
-    from auraloss.time import SISDRLoss
-
-    signal = noise(16000, 0.1)
-    estimate = 0.3 * signal + noise(16000, 0.02, seed=1)
-    ours = METRICS["si_sdr"].function(signal, estimate, 16000)
-    theirs = -SISDRLoss()(*(torch.as_tensor(each)[None, None] for each in (estimate, signal)))
-    assert ours == pytest.approx(float(theirs), abs=1e-4)
-    assert METRICS["si_sdr"].function(signal, 7 * estimate, 16000) == pytest.approx(ours, abs=1e-9)
-
-
 def test_si_sdr_of_uncorrelated_noise_is_its_level() -> None:
     signal, other = np.sin(np.arange(16000) * 0.1), np.cos(np.arange(16000) * 0.1)
     estimate = signal + 0.1 * other
@@ -169,17 +195,12 @@ def test_si_sdr_of_uncorrelated_noise_is_its_level() -> None:
 def test_a_melody_that_is_transposed_correlates_and_one_upside_down_does_not(rate: int) -> None:
     time = np.arange(2 * rate) / rate
     bend = 20 * np.sin(2 * np.pi * 1.5 * time)
-
-    def voice(f0: np.ndarray) -> np.ndarray:
-        phase = 2 * np.pi * np.cumsum(f0) / rate
-        # Faded, since DIO's frames at a sudden end are wrong by a semitone.
-        return np.hanning(f0.size) * np.asarray(sum(np.sin(n * phase) / n for n in range(1, 8)))
-
+    melody = voice(150 + bend, rate)
     measure_it = METRICS["f0_correlation"].function
-    assert measure_it(voice(150 + bend), voice(200 + bend * 4 / 3), rate) > 0.98
-    assert measure_it(voice(150 + bend), voice(150 - bend), rate) < -0.95
+    assert measure_it(melody, voice(200 + bend * 4 / 3, rate), rate) > 0.98
+    assert measure_it(melody, voice(150 - bend, rate), rate) < -0.95
     with pytest.raises(NotMeasurable, match="does not move"):
-        measure_it(voice(150 + 0 * bend), voice(150 + bend), rate)
+        measure_it(voice(150 + 0 * bend, rate), melody, rate)
 
 
 @every_rate
@@ -273,35 +294,3 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(
     signal = noise(16000, 0.1)
     with pytest.raises(InputError, match=r"pip install 'audiodiff\[metrics\]'"):
         METRICS[key].function(signal, signal, 16000)
-
-
-def test_published_vocoder_outputs_score_as_their_yardstick(data_dir: Path, fixtures_dir: Path) -> None:
-    folder = fixtures_dir / "philsyn_vocoder"
-    yardstick = json.loads((folder / "yardstick.json").read_text())
-    scores: dict[str, list[list[float]]] = {}
-    for path in sorted((folder / "published").glob("*.wav")):
-        match = re.fullmatch(r"(\d+)_(\d+)_\d+k_(.*)", path.stem)
-        assert match is not None
-        recording, rate = io.read(data_dir / "ljspeech_excerpt/LJSpeech-1.1/wavs" / f"{match[3]}.wav")
-        made, _ = io.read(path)
-        length = min(made.shape[-1], recording.shape[-1])
-        pair = [signal[0, :length].numpy() for signal in (recording, made)]
-        row = [METRICS[key].function(*pair, rate) for key in ("pesq_wb", "stoi")]
-        scores.setdefault(f"ch{match[1]}_T{match[2]}", []).append(row)
-    assert scores
-    for system, rows in scores.items():
-        pesq, stoi = np.mean(rows, axis=0)
-        # The yardstick is a mean over more clips than are at hand.
-        assert pesq == pytest.approx(yardstick[system]["pesq_wb"], abs=0.25)
-        assert stoi == pytest.approx(yardstick[system]["stoi"], abs=0.01)
-
-
-def test_white_noise_scores_as_its_yardstick(data_dir: Path, fixtures_dir: Path) -> None:
-    expected = json.loads((fixtures_dir / "philsyn_vocoder/yardstick.json").read_text())[
-        "white_noise_same_rms"
-    ]
-    recording = clip(data_dir, 22050)
-    generator = torch.Generator().manual_seed(0)
-    made = torch.randn(recording.size, generator=generator).numpy() * np.sqrt(np.mean(recording**2))
-    assert METRICS["pesq_wb"].function(recording, made, 22050) == pytest.approx(expected["pesq_wb"], abs=0.1)
-    assert METRICS["stoi"].function(recording, made, 22050) == pytest.approx(expected["stoi"], abs=0.1)
