@@ -43,17 +43,24 @@ def _print_table(sheets: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table()
-    for heading in ("model", "task", "Hz", "MB", "score", "steps", "real-time factor", "on"):
-        table.add_column(
-            heading, justify="right" if heading in ("Hz", "MB", "steps", "real-time factor") else "left"
-        )
+    table.add_column("model", no_wrap=True)
+    table.add_column("task")
+    for heading in ("Hz", "MB"):
+        table.add_column(heading, justify="right")
+    table.add_column("score")
+    for heading in ("steps", "RTF"):
+        table.add_column(heading, justify="right")
     for sheet in sheets:
-        speed = sheet["speed"]
         table.add_row(
             sheet["name"], sheet["task"], str(sheet["sample_rate"]), f"{sheet['bytes'] / 1e6:.1f}",
-            _score(sheet["score"]), str(sheet["steps"]), f"{speed['real_time_factor']:.3g}", speed["hardware"],
+            _score(sheet["score"]), str(sheet["steps"]), f"{sheet['speed']['real_time_factor']:.3g}",
         )  # fmt: skip
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    hardware = ", ".join(dict.fromkeys(sheet["speed"]["hardware"] for sheet in sheets))
+    console.print(
+        f"RTF: real-time factor, seconds of work per second of audio, on {hardware}", soft_wrap=True
+    )
 
 
 def _score(score: dict[str, Any] | None) -> str:
