@@ -106,10 +106,12 @@ def clipping(recording: Recording, level_db: float | None = None) -> Clipping:
         longest = max([longest, *(run.length for channel in flags for run in runs(channel))])
     share = count / (recording.length * recording.channels)
     if longest < _CLIPPED_RUN or peak < SILENCE_PEAK:
-        shown = 20 * math.log10(max(peak, 1e-10))
+        shown = f"{20 * math.log10(max(peak, 1e-10)):.1f} dB"
         raise InputError(
-            f"declip: no clipped samples found (the peak of {shown:.1f} dB is reached by single samples only); "
+            f"declip: no clipped samples found (the peak of {shown} is reached by single samples only); "
             "give the level at which it was clipped with --level-db"
+            if level_db is None
+            else f"declip: no two neighbouring samples reach {level_db:g} dB, the peak is {shown}; give a lower level"
         )
     if share > _MOST_CLIPPED:
         raise InputError(f"declip: {share:.0%} of the samples are clipped, so that nothing is left to go by")
@@ -120,9 +122,11 @@ def bandwidth(recording: Recording) -> float:
     """Returns the frequency in hertz above which a recording's mean spectrum has ended.
 
     Raises:
-        InputError: the spectrum reaches to the end.
+        InputError: the spectrum reaches to the end, or there is none.
     """
     power = _mean_power(recording)
+    if not power.max() > 0:
+        raise InputError("bandwidth: the recording is silent or too short to tell; give --cutoff, in hertz")
     reached = np.flatnonzero(power > power.max() * 10 ** (-_FLOOR_DB / 10))
     highest = (float(reached[-1]) + 1) / (_N_FFT // 2) * recording.sample_rate / 2
     if highest > 0.95 * recording.sample_rate / 2:

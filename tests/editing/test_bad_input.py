@@ -81,6 +81,8 @@ def test_clipping_everywhere_or_nowhere_is_refused() -> None:
         edit_waveform(tiny_model(), square, RATE, RestoreClipped(), QUICK)
     with pytest.raises(InputError, match="no clipped samples"):
         edit_waveform(tiny_model(), sound(0.5), RATE, RestoreClipped(), QUICK)
+    with pytest.raises(InputError, match=r"reach 3 dB, the peak is -4\.1 dB"):
+        edit_waveform(tiny_model(), sound(0.5), RATE, RestoreClipped(3.0), QUICK)
 
 
 def test_recordings_without_dropouts_or_with_a_full_spectrum_are_refused() -> None:
@@ -91,6 +93,9 @@ def test_recordings_without_dropouts_or_with_a_full_spectrum_are_refused() -> No
         edit_waveform(tiny_model(), noise, RATE, ExtendBandwidth(), QUICK)
     with pytest.raises(InputError, match="cutoff: got 4000"):
         edit_waveform(tiny_model(), noise, RATE, ExtendBandwidth(4000.0), QUICK)
+    for nothing in (torch.zeros(1, 4000), torch.full((1, 1), 0.5)):
+        with pytest.raises(InputError, match="silent or too short"):
+            edit_waveform(tiny_model(), nothing, RATE, ExtendBandwidth(), QUICK)
 
 
 def test_recordings_of_no_and_of_one_sample(tmp_path: Path) -> None:
