@@ -6,12 +6,12 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from audiodiff import __version__
-from audiodiff.serving.server import Server, answer_errors, metrics
+from audiodiff.serving.server import Counting, Server, answer_errors, metrics
 from audiodiff.serving.speech import Speaking, add_speech
 from audiodiff.serving.vocode import Vocoding, add_vocoding
 from audiodiff.serving.worker import Limits
@@ -34,11 +34,7 @@ def create_app(served: Vocoder | TextToSpeech, limits: Limits | None = None) -> 
     app.state.server = server
     answer_errors(app, "mel" if isinstance(engine, Vocoding) else "input")
 
-    @app.middleware("http")
-    async def count(request: Request, call_next: Any) -> Response:
-        answer: Response = await call_next(request)
-        server.answers[answer.status_code] += 1
-        return answer
+    app.add_middleware(Counting, server=server)
 
     if isinstance(engine, Vocoding):
         add_vocoding(app, server, engine)

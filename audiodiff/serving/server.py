@@ -21,7 +21,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from torch import Tensor
 
 from audiodiff.errors import InputError
@@ -47,7 +47,7 @@ class Server:
         self.limits = limits
         self.worker = Worker(engine, limits)
         self.answers: Counter[int] = Counter()
-        self.streams = 0
+        self.requests = self.running = self.streams = 0
 
     async def body(self, request: Request) -> bytes:
         """Returns the body, which is read no further than the limit.
@@ -93,17 +93,20 @@ class Server:
         content = await run_in_threadpool(_encode, waveform, self.engine.sample_rate, kind)
         return Response(content, media_type=FORMATS[kind])
 
-    async def stream(self, start: Callable[[], Iterator[Tensor]], kind: str) -> Response:
+    async def stream(self, request: Request, start: Callable[[], Iterator[Tensor]], kind: str) -> Response:
         """Returns the audio piece by piece; the first piece is made before the answer begins.
 
         Args:
+            request: whose body is read.
             start: gives the pieces [T]; called, as they are taken, while nobody else has the model.
             kind: wav or pcm.
 
         Raises:
-            Refused: as many streams as may run do so.
+            Refused: as many streams as may run do so, or nobody waits for this one any more.
             InputError: a model that cannot stream, or what it cannot make audio of.
         """
+        if await request.is_disconnected():
+            raise Refused(499, "client", "the client hung up")
         if self.streams >= self.limits.streams:
             raise Refused(429, "queue", f"{self.limits.streams} streams run already; try again later")
         self.streams += 1
@@ -120,6 +123,35 @@ class Server:
             pieces.close()
 
         return _Streamed(_bytes_of(pieces, head, first), FORMATS[kind], end)
+
+
+class Counting:
+    """Middleware that counts requests, those that run, and answers by status.
+
+    It hands receive and send on as they are. What `app.middleware("http")` makes (Starlette's BaseHTTPMiddleware) runs
+    the application in a task of its own behind a queue of messages, through which every hang-up would have to find its
+    way.
+    """
+
+    def __init__(self, app: ASGIApp, server: Server) -> None:
+        self._app, self._server = app, server
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._server.answers[message["status"]] += 1
+            await send(message)
+
+        self._server.requests += 1
+        self._server.running += 1
+        try:
+            await self._app(scope, receive, counted)
+        finally:
+            self._server.running -= 1
 
 
 class _Streamed(StreamingResponse):
@@ -214,6 +246,8 @@ def metrics(server: Server) -> str:
     counts = server.worker.counts
     numbers = {
         "audiodiff_queue_depth": server.worker.waiting,
+        "audiodiff_requests_total": server.requests,
+        "audiodiff_requests_running": server.running,
         "audiodiff_streams": server.streams,
         "audiodiff_batches_total": counts.batches,
         "audiodiff_vocoded_total": counts.items,

@@ -154,7 +154,9 @@ def add_speech(app: FastAPI, server: Server, engine: Speaking) -> None:
         if wish.stream:
             manner = wish.manner
             return await server.stream(
-                lambda: engine.tts.stream(wish.text, manner.seed, manner.speaker, manner.speed), wish.format
+                request,
+                lambda: engine.tts.stream(wish.text, manner.seed, manner.speaker, manner.speed),
+                wish.format,
             )
         job = SpeechJob(deadline=deadline, text=wish.text, manner=wish.manner)
         return await server.whole(request, job, wish.format)

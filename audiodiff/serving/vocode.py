@@ -177,5 +177,5 @@ def add_vocoding(app: FastAPI, server: Server, engine: Vocoding) -> None:
         content = await server.body(request)
         job = await run_in_threadpool(engine.job, content, CONTENT_TYPES[kind], wish, deadline, server.limits)
         if wish.stream:
-            return await server.stream(lambda: engine.stream(job), wish.format)
+            return await server.stream(request, lambda: engine.stream(job), wish.format)
         return await server.whole(request, job, wish.format)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import io
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -66,9 +68,12 @@ class Server:
     def vocode(self, mel: np.ndarray, query: str = "") -> tuple[int, dict[str, str], bytes]:
         return self.ask("POST", f"/v1/vocode{query}", npy(mel), NPY)
 
-    def metric(self, name: str) -> float:
+    def metrics(self) -> dict[str, float]:
         lines = self.ask("GET", "/metrics")[2].decode().splitlines()
-        return float(next(line.split()[1] for line in lines if line.startswith(name + " ")))
+        return {name: float(value) for name, value in (line.split() for line in lines)}
+
+    def metric(self, name: str) -> float:
+        return self.metrics()[name]
 
     def memory(self) -> int:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
@@ -251,6 +256,7 @@ def test_a_body_of_a_gigabyte_is_refused_before_it_is_read(server: Server) -> No
 def test_clients_that_hang_up_half_way_cost_nothing_lasting(server: Server, mel: np.ndarray) -> None:
     long = np.concatenate([mel] * 8, axis=1)
     body = npy(long)
+    before = server.metrics()["audiodiff_requests_total"]
     for query, wait in (("", 0.0), ("?stream=true", 0.3), ("?stream=true&format=pcm", 0.0)):
         for _ in range(4):
             with socket.create_connection((server.host, server.port), timeout=30) as client:
@@ -259,14 +265,64 @@ def test_clients_that_hang_up_half_way_cost_nothing_lasting(server: Server, mel:
                 time.sleep(wait)
     with socket.create_connection((server.host, server.port), timeout=30) as client:
         client.sendall(b"POST /v1/vocode HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n")  # and no more
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and (
-        server.metric("audiodiff_streams") or server.metric("audiodiff_queue_depth")
-    ):
+    deadline, asked = time.monotonic() + 60, 1
+
+    def gone(now: dict[str, float]) -> bool:
+        """Whether all twelve have come and ended (a request may come long after its client went), and nothing waits."""
+        came = now["audiodiff_requests_total"] - before - asked
+        return (came, now["audiodiff_requests_running"], now["audiodiff_queue_depth"]) == (12, 1, 0)
+
+    while not gone(now := server.metrics()) and time.monotonic() < deadline:
+        asked += 1
         time.sleep(0.2)
-    assert server.metric("audiodiff_streams") == 0
-    assert server.metric("audiodiff_queue_depth") == 0
+    assert gone(now), now
+    assert now["audiodiff_streams"] == 0
     assert server.vocode(mel)[0] == 200
+
+
+@pytest.mark.parametrize("heard", [0, 1, 2, 3, None], ids=lambda heard: f"after {heard}")
+def test_a_stream_ends_with_its_client_whenever_that_hangs_up(
+    model: Path, mel: np.ndarray, heard: int | None
+) -> None:
+    """`heard`: messages of the answer that come first: its head, the WAV head, pieces; None for all of them."""
+    from audiodiff.serving.app import create_app
+    from audiodiff.synthesis.sampling import SamplerChoice
+
+    app = create_app(Vocoder.load(model, choice=SamplerChoice(steps=2)))
+    sent: list[dict[str, Any]] = []
+
+    async def client() -> None:
+        gone = asyncio.Event()
+        if heard == 0:
+            gone.set()
+        body = iter([npy(np.concatenate([mel] * 4, axis=1))])
+
+        async def receive() -> dict[str, Any]:
+            for content in body:
+                return {"type": "http.request", "body": content, "more_body": False}
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+            if len(sent) == heard or (heard is None and not message.get("more_body", True)):
+                gone.set()
+
+        scope = {
+            "type": "http", "asgi": {"spec_version": "2.3"}, "method": "POST", "path": "/v1/vocode",
+            "query_string": b"stream=true", "headers": [(b"content-type", b"application/x-npy")],
+        }  # fmt: skip
+        await asyncio.wait_for(app(scope, receive, send), 60)
+
+    asyncio.run(client())
+    server = app.state.server
+    assert (server.streams, server.running, server.requests) == (0, 0, 1)
+    assert server.answers == {499 if heard == 0 else 200: 1}  # before it began, nothing is made
+    seconds = sum(len(message.get("body", b"")) for message in sent) / 2 / 8000
+    if heard is None:
+        assert seconds == pytest.approx(4 * 126 * 64 / 8000, abs=0.1)
+    else:
+        assert seconds < 2
 
 
 def test_under_load_what_the_queue_cannot_hold_is_answered_429_and_memory_comes_back(
