@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from audiodiff.audio.pictures import new_figure, write_png
 from audiodiff.cli.train import recipe_of
 from audiodiff.model import AudioDiffusion, build
 from audiodiff.recipes_folder import recipes_folder
+from audiodiff.synthesis.cost import multiply_adds
 from audiodiff.types import Batch
 
 VOCODER = ("experiment=ljspeech_vocoder", "conditioner=mel", "features=hifigan_22k80")
@@ -37,7 +37,7 @@ class Cost:
     """What one evaluation takes, for each second of audio where that makes sense."""
 
     parameters: float
-    gigaflops: float
+    gigaadds: float
     seconds: float
     megabytes: float
 
@@ -76,13 +76,6 @@ def evaluation(model: AudioDiffusion, seconds: float) -> Callable[[], torch.Tens
     return lambda: network(x, label)
 
 
-def gigaflops(call: Callable[[], torch.Tensor]) -> float:
-    """Returns the floating point operations of matrix products and convolutions, in 10^9; 2 a multiply-add."""
-    with FlopCounterMode(display=False) as counter:
-        call()
-    return counter.get_total_flops() / 1e9
-
-
 def peak_megabytes(overrides: tuple[str, ...], seconds: float) -> float:
     """Returns by how much the first evaluation raises the resident memory of a process, in 10^6 bytes."""
     with torch.inference_mode():
@@ -105,7 +98,7 @@ def measure(seconds: float, repeats: int) -> dict[str, Cost]:
             model = model_of(overrides)
             calls[name] = evaluation(model, seconds)
             parameters[name] = sum(p.numel() for p in model.denoiser.parameters()) / 1e6
-        work = {name: gigaflops(call) / seconds for name, call in calls.items()}
+        work = {name: multiply_adds(call) / 1e9 / seconds for name, call in calls.items()}
         best = dict.fromkeys(calls, float("inf"))
         for _ in range(repeats):
             for name, call in calls.items():
@@ -124,7 +117,7 @@ def table(costs: dict[str, Cost]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {name} | {cost.parameters:.2f} | {cost.gigaflops / 2:.2f} | {first.gigaflops / cost.gigaflops:.1f} "
+        f"| {name} | {cost.parameters:.2f} | {cost.gigaadds:.2f} | {first.gigaadds / cost.gigaadds:.1f} "
         f"| {cost.seconds:.4f} | {first.seconds / cost.seconds:.1f} | {cost.megabytes:.0f} |"
         for name, cost in costs.items()
     ]
@@ -136,12 +129,12 @@ def draw(costs: dict[str, Cost], path: Path) -> None:
     figure = new_figure(8, 5)
     axes = figure.add_subplot()
     for name, cost in costs.items():
-        axes.scatter(cost.gigaflops / 2, cost.seconds, s=20 + 12 * cost.parameters, alpha=0.6)
-        axes.annotate(name, (cost.gigaflops / 2, cost.seconds), xytext=(6, 6), textcoords="offset points")
+        axes.scatter(cost.gigaadds, cost.seconds, s=20 + 12 * cost.parameters, alpha=0.6)
+        axes.annotate(name, (cost.gigaadds, cost.seconds), xytext=(6, 6), textcoords="offset points")
     axes.axhline(1, color="grey", linestyle=":", label="one evaluation takes as long as the audio lasts")
     axes.set(xscale="log", yscale="log", xlabel="multiply-adds per second of audio (G)")
     axes.set_ylabel("seconds per evaluation and second of audio")
-    axes.set_xlim(right=2.5 * max(cost.gigaflops / 2 for cost in costs.values()))  # room for the names
+    axes.set_xlim(right=2.5 * max(cost.gigaadds for cost in costs.values()))  # room for the names
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     write_png(figure, path)

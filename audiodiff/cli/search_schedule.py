@@ -50,6 +50,7 @@ def search_schedule(
     from audiodiff.evaluation.schedule_record import FOLDER, PICTURE
     from audiodiff.evaluation.schedule_search import SearchRequest, save_schedule
     from audiodiff.evaluation.schedule_search import search_schedule as search
+    from audiodiff.hardware import device_name
     from audiodiff.model import find_model, load
 
     asked = SearchRequest(
@@ -62,7 +63,7 @@ def search_schedule(
         fail(
             f"interrupted; the scores so far are in {folder / FOLDER}, and the same command goes on with them"
         )
-    save_schedule(trained, folder, asked, found, _hardware(device), keep_default)
+    save_schedule(trained, folder, asked, found, device_name(device), keep_default)
     Console().print(_table(found))
     typer.echo(_verdict(found))
     typer.echo(
@@ -102,13 +103,3 @@ def _verdict(found: FoundSchedule) -> str:
     if found.origin == found.rival:
         return f"{told}, so {found.rival} is kept; more --clips may find a better one"
     return told
-
-
-def _hardware(device: str) -> str:
-    import torch
-
-    from audiodiff.training.record import cpu_name
-
-    if torch.device(device).type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{cpu_name()}, {torch.get_num_threads()} threads"

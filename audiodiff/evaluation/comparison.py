@@ -103,7 +103,10 @@ def compare(asked: Comparison, out: Path, command: str, show: bool = False) -> s
     labels = {} if judged is None else _judged(asked, judged, systems, out, show)
     known = None if judge is None or asked.judge is None else (judge, asked.judge)
     sections = control_sections(systems, asked.seed, show)
-    sections += set_sections(asked.sets, systems, known, asked.seed, show)
+    costs = {other: system.cost for other, system in systems.items()}
+    measured = {other: cost for other, cost in costs.items() if cost is not None}
+    elsewhere = bool(references) or judged is not None
+    sections += set_sections(asked.sets, systems, known, asked.seed, {} if elsewhere else measured, show)
     notes += _label_notes(judge, labels)
     scores = None
     files = {other: dict(system.files) for other, system in systems.items()}
@@ -115,7 +118,7 @@ def compare(asked: Comparison, out: Path, command: str, show: bool = False) -> s
         _picture_recordings(references, files, scores.sample_rate, out)
     metrics = () if scores is None else load_metrics()
     evaluation = Evaluation(
-        f"Results of {name}", command, facts, metrics, scores, judged, labels, notes, sections
+        f"Results of {name}", command, facts, metrics, scores, judged, labels, notes, sections, measured
     )
     write_report(evaluation, out)
     if asked.page_files is not None:

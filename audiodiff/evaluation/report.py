@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from audiodiff.evaluation import costs
 from audiodiff.evaluation.evaluate import LabelScores, Score, VocoderScores
 from audiodiff.evaluation.judge import Judge
 from audiodiff.evaluation.metrics import Metric
 from audiodiff.files import write_whole
+from audiodiff.synthesis.cost import Cost
 
 METRICS, RESULTS = "metrics.json", "RESULTS.md"
 UNKNOWN = "not recorded"
@@ -44,11 +46,13 @@ class Section:
         key: of its numbers in metrics.json.
         parts: paragraphs and tables of RESULTS.md.
         numbers: for metrics.json.
+        has_costs: whether its table has what the sounds cost.
     """
 
     key: str
     parts: Sequence[str]
     numbers: Mapping[str, Any]
+    has_costs: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class Evaluation:
         labels: by system name, empty when not asked for.
         notes: what else the reader must know, one sentence each.
         sections: what else is reported.
+        costs: of each system's sounds, where that was measured.
     """
 
     title: str
@@ -76,6 +81,7 @@ class Evaluation:
     labels: Mapping[str, LabelScores] = field(default_factory=dict)
     notes: Sequence[str] = ()
     sections: Sequence[Section] = ()
+    costs: Mapping[str, Cost] = field(default_factory=dict)
 
 
 def write_report(evaluation: Evaluation, folder: Path) -> None:
@@ -97,6 +103,9 @@ def text(evaluation: Evaluation) -> str:
     if evaluation.judge is not None:
         parts += _label_part(evaluation, evaluation.judge)
     parts += [part for section in evaluation.sections for part in section.parts]
+    told = evaluation.vocoder or evaluation.judge or any(section.has_costs for section in evaluation.sections)
+    if evaluation.costs and not told:
+        parts += _cost_part(evaluation.costs)
     parts += _facts_part(evaluation.facts)
     if evaluation.notes:
         parts += ["## Notes", "\n".join(f"- {note}" for note in evaluation.notes)]
@@ -122,6 +131,8 @@ def _vocoder_part(evaluation: Evaluation, scores: VocoderScores) -> list[str]:
         for name, systems in scores.systems.items()
     ]
     definitions = [f"- **{metric.name}**: {metric.definition}" for metric in shown]
+    definitions += costs.definitions() if evaluation.costs else []
+    headings, rows = costs.beside(headings, rows, evaluation.costs)
     return [
         "## Against the recordings",
         f"{files} files, {scores.seconds:.1f} s, {scores.sample_rate} Hz. "
@@ -131,6 +142,11 @@ def _vocoder_part(evaluation: Evaluation, scores: VocoderScores) -> list[str]:
         "Metrics:",
         "\n".join(definitions),
     ]
+
+
+def _cost_part(known: Mapping[str, Cost]) -> list[str]:
+    headings, rows = costs.beside(["system"], [[name] for name in known], known)
+    return ["## Cost", markdown_table(headings, rows), "\n".join(costs.definitions())]
 
 
 def _gaps(metrics: Sequence[Metric], scores: VocoderScores, files: int) -> list[str]:
@@ -168,6 +184,7 @@ def _label_part(evaluation: Evaluation, judge: Judge) -> list[str]:
                 diversity,
             ]
         )
+    headings, rows = costs.beside(headings, rows, evaluation.costs if evaluation.vocoder is None else {})
     classes = [
         [name, *(_share(scores, number) for scores in evaluation.labels.values())]
         for number, name in enumerate(judge.names)
@@ -179,6 +196,7 @@ def _label_part(evaluation: Evaluation, judge: Judge) -> list[str]:
         "interval. Diversity: mean distance in the judge's features between samples of one class, over that "
         "of the real test clips; near 0 means that one sound is repeated.",
         markdown_table(headings, rows),
+        *(["\n".join(costs.definitions())] if evaluation.costs and evaluation.vocoder is None else []),
         "Recognised, by class:",
         markdown_table([label, *evaluation.labels], classes),
     ]
@@ -225,6 +243,7 @@ def numbers_of(evaluation: Evaluation) -> dict[str, Any]:
         "command": evaluation.command,
         "facts": facts,
         "notes": list(evaluation.notes),
+        "costs": {name: cost.record() for name, cost in evaluation.costs.items()},
     }
     if evaluation.vocoder is not None:
         content["vocoder"] = _vocoder_numbers(evaluation.metrics, evaluation.vocoder)

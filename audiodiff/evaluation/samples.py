@@ -12,9 +12,11 @@ from audiodiff.audio import io
 from audiodiff.audio.mel import LogMel
 from audiodiff.data.manifests import load_cuts, whole_file
 from audiodiff.errors import InputError
+from audiodiff.evaluation.costs import cost_of, joined_cost
 from audiodiff.model import FACTS, find_model, read_recipe
+from audiodiff.synthesis.cost import Cost
+from audiodiff.synthesis.samples import COST, RECORD
 
-RECORD = "samples.json"
 LOG_MEL = "audiodiff.audio.mel.LogMel"
 
 
@@ -46,6 +48,15 @@ class SamplesFolder:
             return find_model(named) if isinstance(named, str) else None
         except InputError:
             return None
+
+    @property
+    def cost(self) -> Cost | None:
+        """What the sounds cost, None where samples.json does not tell.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        return cost_of(self.record, self.folder)
 
 
 def read_samples(folder: Path) -> SamplesFolder:
@@ -93,6 +104,9 @@ def _together(folder: Path, parts: Sequence[SamplesFolder]) -> SamplesFolder:
         key for key in first if all(key in part.record and part.record[key] == first[key] for part in parts)
     }
     record = {key: value for key, value in first.items() if key in same or key == "command"}
+    record.pop(COST, None)
+    cost = joined_cost([part.record for part in parts], folder)
+    record |= {} if cost is None else {COST: cost}
     if "command" in record and "command" not in same:
         record["command"] = f"{record['command']} (the first of {len(parts)})"
 

@@ -26,6 +26,7 @@ from audiodiff.evaluation.samples import SamplesFolder, audio_files
 from audiodiff.evaluation.sc09 import Heard, Protocol, find_protocol
 from audiodiff.evaluation.set_report import control_section, sc09_section, set_section
 from audiodiff.evaluation.set_scores import TEST_ROW, RealSets, score_sets
+from audiodiff.synthesis.cost import Cost
 
 _TRAIN_ROW = "real training set, whole"
 
@@ -50,6 +51,7 @@ def set_sections(
     systems: Mapping[str, SamplesFolder],
     judge: tuple[Judge, Path] | None,
     seed: int,
+    costs: Mapping[str, Cost],
     show: bool = False,
 ) -> list[Section]:
     """Returns the parts on sets of sounds; none when nothing of the kind was asked.
@@ -59,6 +61,7 @@ def set_sections(
         systems: generated sounds by system.
         judge: the judge and its folder.
         seed: of draws and of k-means.
+        costs: of the systems' sounds, to stand in the table; empty where another has them.
         show: progress bars on the terminal.
 
     Raises:
@@ -72,7 +75,7 @@ def set_sections(
         train = read_matrix(folder, "train") if (folder / "train.npy").is_file() else None
         real = RealSets(read_matrix(folder, "test"), train)
         made = {name: read_matrix(folder, name) for name in systems}
-        return [set_section(score_sets(real, made, seed), folder.resolve().name, "given as .npy")]
+        return [set_section(score_sets(real, made, seed), folder.resolve().name, "given as .npy", costs)]
     assert asked.data is not None
     features = _features(asked, asked.data, judge)
     label = judge[0].label if judge is not None else ""
@@ -83,7 +86,7 @@ def set_sections(
     made = {
         name: describe_samples(features, _listed(system), label, show) for name, system in systems.items()
     }
-    sections = [set_section(score_sets(real, made, seed), features.name, features.digest)]
+    sections = [set_section(score_sets(real, made, seed), features.name, features.digest, costs)]
     if asked.sc09 is not None and judge is not None:
         sections.append(_sc09(find_protocol(asked.sc09), real, made, judge[0]))
     return sections

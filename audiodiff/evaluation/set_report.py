@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from audiodiff.evaluation.control import RIGHT_CENTS, LoudnessControl, Measured, PitchControl
+from audiodiff.evaluation.costs import beside, definitions
 from audiodiff.evaluation.distributions.neighbours import PERCENTILE, Memorization
 from audiodiff.evaluation.evaluate import Score
 from audiodiff.evaluation.report import Section, markdown_table
 from audiodiff.evaluation.sc09 import Protocol
 from audiodiff.evaluation.set_scores import TEST_ROW, SetScores
+from audiodiff.synthesis.cost import Cost
 
 # Key -> heading and digits behind the point (of the kernel distance: in all), in the order of the columns.
 MAIN = {
@@ -36,13 +38,16 @@ MORE = {
 _QUANTILES = (0, 5, 25, 50, 75, 95, 100)
 
 
-def set_section(scores: Mapping[str, SetScores], features: str, digest: str) -> Section:
+def set_section(
+    scores: Mapping[str, SetScores], features: str, digest: str, costs: Mapping[str, Cost]
+) -> Section:
     """Returns the part on sets of sounds.
 
     Args:
         scores: by row.
         features: name of the features.
         digest: of the features.
+        costs: of the sounds of a row, to stand beside its scores; empty where another table has them.
     """
     test = scores[TEST_ROW].sounds
     parts = [
@@ -51,7 +56,8 @@ def set_section(scores: Mapping[str, SetScores], features: str, digest: str) -> 
         "training split shows what other real sounds reach; every measure depends on the number of sounds, so "
         "compare rows of one count only. Diversity: mean distance between two sounds, of one class where the "
         "classes are known, over that of the test split.",
-        _table(scores, MAIN),
+        _table(scores, MAIN, costs),
+        *(["\n".join(definitions())] if costs else []),
         "More of the same, and the distance to the nearest training clip:",
         _neighbour_table(scores),
     ]
@@ -60,10 +66,12 @@ def set_section(scores: Mapping[str, SetScores], features: str, digest: str) -> 
         "features": {"name": features, "digest": digest},
         "rows": {name: _numbers(score, features, test) for name, score in scores.items()},
     }
-    return Section("sets", parts, numbers)
+    return Section("sets", parts, numbers, has_costs=bool(costs))
 
 
-def _table(scores: Mapping[str, SetScores], columns: Mapping[str, tuple[str, int]]) -> str:
+def _table(
+    scores: Mapping[str, SetScores], columns: Mapping[str, tuple[str, int]], costs: Mapping[str, Cost]
+) -> str:
     shown = {key: heading for key, heading in columns.items() if _any(scores, key)}
     headings = ["row", "sounds", *(heading for heading, _ in shown.values())]
     rows = [
@@ -74,7 +82,7 @@ def _table(scores: Mapping[str, SetScores], columns: Mapping[str, tuple[str, int
         ]
         for name, score in scores.items()
     ]
-    return markdown_table(headings, rows)
+    return markdown_table(*beside(headings, rows, costs))
 
 
 def _neighbour_table(scores: Mapping[str, SetScores]) -> str:

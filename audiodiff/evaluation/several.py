@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from audiodiff.errors import InputError
+from audiodiff.evaluation.costs import beside, definitions
 from audiodiff.evaluation.evaluate import RECORDING, summarize
 from audiodiff.evaluation.page.content import Content, Mean, Measure, System, content_of
 from audiodiff.evaluation.page.page import PAGE, render
@@ -98,6 +99,7 @@ def compare_results(
         "systems": {
             one.name: {key: vars(mean) for key, mean in one.means.items()} for one in content.systems
         },
+        "costs": {one.name: one.cost.record() for one in content.systems if one.cost is not None},
     }
     write_whole(
         {
@@ -140,7 +142,8 @@ def _joined(results: Sequence[Results], command: str, seed: int) -> Content:
         for each in content.systems:
             system = _on(each, common, seed) if common else each
             name = its.name if system.name == own else system.name
-            if name in systems and systems[name].values == system.values:
+            known = systems.get(name)
+            if known is not None and (known.values, known.means) == (system.values, system.means):
                 continue  # recordings and baselines that the experiments share
             name = name if name not in systems else f"{name} ({its.name})"
             systems[name] = replace(system, name=name)
@@ -155,7 +158,7 @@ def _on(system: System, files: set[str], seed: int) -> System:
         key: {file: value for file, value in by_file.items() if file in files}
         for key, by_file in system.values.items()
     }
-    means = {}
+    means = {key: mean for key, mean in system.means.items() if key not in values}  # of the sounds as a set
     for key, by_file in values.items():
         score = summarize(by_file, {}, seed)
         if score.mean is not None:
@@ -195,12 +198,15 @@ def _difference_rows(content: Content, found: Sequence[Difference]) -> list[list
 
 
 def _text(content: Content, rows: Sequence[Sequence[str]]) -> str:
-    table = [["system", *(measure.heading for measure in content.measures)]]
+    heads = ["system", *(measure.heading for measure in content.measures)]
+    table = []
     for system in content.systems:
         cells = [system.means.get(measure.key) for measure in content.measures]
         table.append([system.name, *("n/a" if mean is None else _cell(mean) for mean in cells)])
+    costs = {system.name: system.cost for system in content.systems if system.cost is not None}
     parts = [f"# {content.title}", "Mean over files and its 95 % bootstrap interval."]
-    parts.append(markdown_table(table[0], table[1:]))
+    parts.append(markdown_table(*beside(heads, table, costs)))
+    parts += ["\n".join(definitions())] if costs else []
     if rows:
         parts += [
             "## Differences, file by file",

@@ -72,9 +72,13 @@ def compare_speech(
     scores = score_speech(question, recognizer, show)
     facts = {other: Facts(training_facts(system.model), system.record) for other, system in systems.items()}
     facts[name] = Facts(training_facts(model), samples.record)
-    section = Section("speech", speech_parts(scores), speech_numbers(scores))
+    costs = {other: system.cost for other, system in systems.items()}
+    measured = {other: cost for other, cost in costs.items() if cost is not None}
+    section = Section("speech", speech_parts(scores, measured), speech_numbers(scores), has_costs=True)
     notes = _notes(scores, references, asked.seed)
-    evaluation = Evaluation(f"Results of {name}", command, facts, notes=notes, sections=(section,))
+    evaluation = Evaluation(
+        f"Results of {name}", command, facts, notes=notes, sections=(section,), costs=measured
+    )
     write_report(evaluation, out)
     if asked.page_files is not None:
         content = content_of(numbers_of(evaluation), question.systems, question.references)

@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from audiodiff.evaluation.costs import beside, definitions
 from audiodiff.evaluation.metrics import mcd_dtw
 from audiodiff.evaluation.report import markdown_table, range_of, score_numbers
 from audiodiff.evaluation.speech_scores import FIGURES, HeardWords, SpeechScores, SpokenScores
 from audiodiff.evaluation.word_errors import WordErrors
+from audiodiff.synthesis.cost import Cost
 
 _DIGITS = {"seconds": 2, "seconds_per_word": 3, "f0_median": 0, "f0_spread": 1, "level": 1}
 
 
-def speech_parts(scores: SpeechScores) -> list[str]:
-    """Returns the paragraphs and tables of RESULTS.md."""
+def speech_parts(scores: SpeechScores, costs: Mapping[str, Cost]) -> list[str]:
+    """Returns the paragraphs and tables of RESULTS.md.
+
+    Args:
+        scores: of all systems.
+        costs: of the systems' sounds, where they were measured.
+    """
     parts = ["## Spoken texts"]
     parts.append(
         f"{len(scores.texts)} texts. Means over texts, a word error rate over all words; 95 % bootstrap intervals over "
@@ -25,7 +32,8 @@ def speech_parts(scores: SpeechScores) -> list[str]:
         parts += _word_parts(scores.recognizer, heard)
     if scores.real is not None:
         parts += _distance_parts(scores)
-    parts += ["### Figures", _figures(scores.systems)]
+    parts += ["### Figures", _figures(scores.systems, costs)]
+    parts += ["\n".join(definitions())] if costs else []
     return parts
 
 
@@ -112,12 +120,12 @@ def _distance_parts(scores: SpeechScores) -> list[str]:
     ]
 
 
-def _figures(systems: Mapping[str, SpokenScores]) -> str:
+def _figures(systems: Mapping[str, SpokenScores], costs: Mapping[str, Cost]) -> str:
     rows = [
         [name, *(range_of(each.figures[key], _DIGITS[key]) for key in FIGURES)]
         for name, each in systems.items()
     ]
-    return markdown_table(["system", *FIGURES.values()], rows)
+    return markdown_table(*beside(["system", *FIGURES.values()], rows, costs))
 
 
 def _system_numbers(scores: SpokenScores) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from audiodiff.audio import io
 from audiodiff.errors import InputError
 from audiodiff.progress import progress_bar
+from audiodiff.synthesis.cost import Meter
 from audiodiff.synthesis.samples import Sample, draw_samples, write_record, write_sample
 from audiodiff.synthesis.sampling import describe
 from audiodiff.synthesis.vocoder import Vocoder
@@ -70,15 +71,18 @@ def vocode_files(
     hearing.layout = "bands_first"  # as read_source returns them
     samples: list[Sample] = []
     pictured: dict[str, list[Tensor]] = {}
+    meter, audio_seconds = Meter(vocoder.model.device), 0.0
     with progress_bar() as progress:
         task = progress.add_task("vocode", total=len(files))
         for file, name in zip(files, names, strict=True):
             read = read_source(vocoder, file)
             channels = read.mel.shape[0]
-            waveform = hearing(
-                read.mel, read.lengths, {key: [value] * channels for key, value in labels.items()}, seed,
-                on_step=lambda done, total: progress.advance(task, 1 / total),
-            ).cpu()  # fmt: skip
+            with meter:
+                waveform = hearing(
+                    read.mel, read.lengths, {key: [value] * channels for key, value in labels.items()}, seed,
+                    on_step=lambda done, total: progress.advance(task, 1 / total),
+                ).cpu()  # fmt: skip
+            audio_seconds += waveform.numel() / vocoder.sample_rate
             is_audio = read.original is not None
             sample = Sample(name, labels, reference=str(file.resolve()) if is_audio else None)
             samples.append(write_sample(out, sample, waveform, vocoder.sample_rate))
@@ -87,7 +91,8 @@ def vocode_files(
     record: dict[str, Any] = {"model": str(source), "seed": seed, "command": command}
     record["sampler"] = describe(vocoder.sampler)
     record |= {"mel_iterations": vocoder.mel_iterations, "finish": asdict(vocoder.finish)}
-    write_record(out, record, samples)
+    work = vocoder.work(read_source(vocoder, files[0]).mel[:1], labels)
+    write_record(out, record, samples, meter.cost(audio_seconds, [work]))
     draw_samples(out, pictured, vocoder.sample_rate)
     return samples
 

@@ -13,8 +13,10 @@ from torch import Tensor
 from audiodiff.audio import io
 from audiodiff.audio.pictures import spectrogram_grid
 from audiodiff.files import write_whole
+from audiodiff.synthesis.cost import Cost
 
 RECORD, PICTURE = "samples.json", "spectrograms.png"
+COST = "cost"  # in samples.json
 _PICTURED_ROWS, _PICTURED_COLUMNS = 12, 6
 
 
@@ -46,9 +48,12 @@ def write_sample(folder: Path, sample: Sample, waveform: Tensor, sample_rate: in
     return Sample(**facts)
 
 
-def write_record(folder: Path, record: Mapping[str, Any], samples: Sequence[Sample]) -> None:
-    """Writes samples.json: model, seed, sampler, command and the samples."""
-    content = dict(record) | {"files": [asdict(sample) for sample in samples]}
+def write_record(
+    folder: Path, record: Mapping[str, Any], samples: Sequence[Sample], cost: Cost | None = None
+) -> None:
+    """Writes samples.json: model, seed, sampler, command, what it cost where that was measured, and the samples."""
+    content = dict(record) | ({} if cost is None else {COST: cost.record()})
+    content |= {"files": [asdict(sample) for sample in samples]}
     write_whole({folder / RECORD: (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8")})
 
 

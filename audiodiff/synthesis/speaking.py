@@ -15,6 +15,7 @@ from audiodiff.errors import InputError
 from audiodiff.files import write_whole
 from audiodiff.progress import progress_bar
 from audiodiff.synthesis.alignment_picture import draw_alignment
+from audiodiff.synthesis.cost import Meter, Work
 from audiodiff.synthesis.samples import Sample, draw_samples, write_record, write_sample
 from audiodiff.synthesis.sampling import describe
 from audiodiff.synthesis.speech import Manner, Speech
@@ -74,6 +75,7 @@ def speak(tts: TextToSpeech, request: SpeakingRequest, facts: Mapping[str, Any],
     samples: list[Sample] = []
     spoken: list[dict[str, Any]] = []
     pictured: dict[str, list[Tensor]] = {}
+    meter, works = Meter(tts.route.model.device), list[Work]()
     with progress_bar() as progress:
         task = progress.add_task("speak", total=None)
         speeches = tts.many(
@@ -81,7 +83,7 @@ def speak(tts: TextToSpeech, request: SpeakingRequest, facts: Mapping[str, Any],
             request.manner,
             lambda done, total: progress.update(task, completed=done, total=total),
         )
-        for number, (text, speech) in enumerate(zip(request.texts, speeches, strict=True)):
+        for number, (text, speech) in enumerate(zip(request.texts, meter.over(speeches), strict=True)):
             name = f"text_{number:04d}"
             labels = {SPEAKER: request.manner.speaker} if request.manner.speaker else {}
             sample = Sample(f"{name}.wav", labels, text=text)
@@ -90,12 +92,14 @@ def speak(tts: TextToSpeech, request: SpeakingRequest, facts: Mapping[str, Any],
             draw_alignment(speech, tts.front_end, out / f"{name}.alignment.png")
             if request.return_mel:
                 _write_mel(tts, speech, out / f"{name}.npy")
+            works = works or tts.route.works(speech.sentences[0], request.manner)
             if number < _PICTURED:
                 pictured[name] = [speech.waveform[None]]
     manner = request.manner
     record: dict[str, Any] = {"seed": manner.seed, "speaker": manner.speaker, "speed": manner.speed}
     record |= {"route": str(tts.route), "sampler": describe(tts.route.sampler_of(manner))}
-    write_record(out, {**facts, **record, "spoken": spoken}, samples)
+    cost = meter.cost(sum(sample.seconds for sample in samples), works)
+    write_record(out, {**facts, **record, "spoken": spoken}, samples, cost)
     draw_samples(out, pictured, tts.sample_rate)
     return [f"{one['file']}: left out {one['left_out']}" for one in spoken if one["left_out"]]
 

@@ -1,7 +1,8 @@
 """How the tokens of a sentence become audio: by a mel and what makes it audible, or straight.
 
 The model tells the way. One that diffuses a mel (MelRepresentation) is followed by a vocoder that hears the same mel,
-or by Griffin-Lim; one that diffuses audio needs neither.
+or by Griffin-Lim; one that diffuses audio needs neither. A model that comes with audiodiff names its vocoder, another
+one that comes with it (key `vocoder` of its recipe).
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from audiodiff.conditioning.text_conditioner import SpokenText
 from audiodiff.diffusion.samplers import Sampler
 from audiodiff.errors import InputError
 from audiodiff.model import AudioDiffusion
-from audiodiff.synthesis.speech import Manner, Part
+from audiodiff.model_folder import shipped_model
+from audiodiff.synthesis.cost import Work
+from audiodiff.synthesis.speech import Manner, Part, Sentence
 from audiodiff.synthesis.vocoder import Vocoder
 from audiodiff.types import Batch
 
@@ -43,6 +46,7 @@ class Route:
     Attributes:
         model: makes mels or audio of a text.
         vocoder: makes audio of the model's mels; None for a model that makes audio itself.
+        companion: name of that vocoder where it is the one that the model itself names; None for another.
         sampler: how the model samples.
         text: the model's part that reads tokens.
     """
@@ -52,18 +56,22 @@ class Route:
 
         Args:
             model: conditioned on a text.
-            vocoder: hears the mel that the model makes; None for Griffin-Lim, or for a model that makes audio.
+            vocoder: hears the mel that the model makes; None for the one that the model names, else Griffin-Lim, or
+                for a model that makes audio.
             sampler: how the model samples.
 
         Raises:
-            InputError: a model that is told no text, a vocoder that hears another mel, or one for a model that makes
-                none.
+            InputError: a model that is told no text, a vocoder that hears another mel or is not there, or one for a
+                model that makes none.
         """
         texts = [part for part in model.modules() if isinstance(part, SpokenText)]
         if not texts:
             raise InputError("this model is told no text, its sounds are chosen by labels or made of mels")
         self.model = model
         self.text = texts[0]
+        self.companion: str | None = None if vocoder is not None else model.recipe.get("vocoder")
+        if self.companion is not None:
+            vocoder = Vocoder.load(shipped_model(self.companion), model.device)
         self.vocoder = fitting(model, vocoder)
         self.sampler = sampler
 
@@ -71,6 +79,8 @@ class Route:
         """Says how text becomes audio."""
         if self.vocoder is None:
             return "text -> audio"
+        if self.companion is not None:
+            return f"text -> mel -> audio by the vocoder {self.companion}, which this model names"
         named = isinstance(self.vocoder, Vocoder)
         return (
             f"text -> mel -> audio by {'a vocoder' if named else 'Griffin-Lim, since no vocoder was named'}"
@@ -120,6 +130,14 @@ class Route:
         else:
             made = self._mels(batch, sampler, seeds, items)
         return [Diffused(*one, frames) for one, frames in zip(made, durations, strict=True)]
+
+    def works(self, sentence: Sentence, manner: Manner) -> list[Work]:
+        """Returns what each model does for a sentence that was spoken, for a record of costs."""
+        batch = self._batch([Part(0, sentence.text, sentence.reading)], manner)
+        works = [Work.of(self.model, self.sampler_of(manner), batch, self.model.steering)]
+        if isinstance(self.vocoder, Vocoder) and sentence.mel is not None:
+            works.append(self.vocoder.work(sentence.mel[None]))
+        return works
 
     def _mels(
         self, batch: Batch, sampler: Sampler, seeds: Sequence[int], items: Sequence[int]

@@ -52,7 +52,8 @@ class TextToSpeech:
 
         Args:
             model: conditioned on a text.
-            vocoder: hears the mel that the model makes; None for Griffin-Lim, or for a model that makes audio.
+            vocoder: hears the mel that the model makes; None for the one that the model names, else Griffin-Lim, or
+                for a model that makes audio.
             sampler: None takes the sampler that the model was saved with.
             front_end: None takes the one that the model was trained with.
             phrasing: None for `Phrasing()`.
@@ -84,8 +85,9 @@ class TextToSpeech:
         """Returns the text model saved in a folder, with the vocoder saved in another.
 
         Args:
-            folder: the text model.
-            vocoder: the vocoder; None for Griffin-Lim, or for a model that makes audio itself.
+            folder: the text model, or the name of a shipped one.
+            vocoder: the vocoder; None for the one that the model names, else Griffin-Lim, or for a model that makes
+                audio itself.
             device: where both run.
             choice: the text model's sampler by name, steps, grid and eta; None takes what it was saved with.
 

@@ -20,7 +20,8 @@ from audiodiff.audio.mel_input import bands_first, check_layout
 from audiodiff.conditioning.mel import heard
 from audiodiff.diffusion.samplers import Sampler
 from audiodiff.errors import InputError
-from audiodiff.model import AudioDiffusion, instantiate, load
+from audiodiff.model import UNSTEERED, AudioDiffusion, instantiate, load
+from audiodiff.synthesis.cost import Work
 from audiodiff.synthesis.finishing import Finish, SilenceGate, mean_spectrum, subtract_spectrum
 from audiodiff.synthesis.mel_check import Statistics
 from audiodiff.synthesis.mel_consistency import match_mel
@@ -97,7 +98,7 @@ class Vocoder:
         """Returns the vocoder saved in a model folder.
 
         Args:
-            folder: the model folder.
+            folder: the model folder, or the name of a shipped model.
             device: where it runs.
             choice: the sampler by name, steps, grid and eta; None takes what the model was saved with. Steps alone
                 take the grid that a search found for so many, where the model has one.
@@ -228,6 +229,12 @@ class Vocoder:
             InputError: a model or sampler that looks at the whole signal.
         """
         return Stream(self.model, self.sampler, StreamRequest(chunk_frames=chunk_frames)).lookahead
+
+    def work(self, mel: Tensor, labels: Mapping[str, str] | None = None) -> Work:
+        """Returns what the model does for mels [B, n_mels, F], for a record of costs."""
+        lengths = torch.full((mel.shape[0],), self.log_mel.samples(mel.shape[-1]))
+        told = {name: (value,) * mel.shape[0] for name, value in (labels or {}).items()}
+        return Work.of(self.model, self.sampler, Batch(None, lengths, told, mel), UNSTEERED)
 
     def _heard(
         self, mel_chunks: Iterable[Tensor | np.ndarray], gate: SilenceGate

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from accelerate import Accelerator
 
 import audiodiff
+from audiodiff.hardware import cpu_name
 from audiodiff.interval import listed
 
 
@@ -39,16 +39,6 @@ def hardware(accelerator: Accelerator) -> str:
     return f"{cpu_name()}, {torch.get_num_threads()} threads x {accelerator.num_processes}"
 
 
-def cpu_name() -> str:
-    """Returns the processor's name as the system gives it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
 def commit() -> str:
     """Returns the commit of the checkout that runs, with + when it has changes, or the version."""
     here = Path(audiodiff.__file__).resolve().parent
@@ -70,7 +60,7 @@ def model_card(
         "Licence of the data": data["licence"],
         "Audio": f"{data['sample_rate']} Hz, {data['channels']} channel(s)",
         "Parameters": f"{facts['parameters'] / 1e6:.2f} M",
-        **_ancestry(facts),
+        **ancestry(facts),
         "Updates": f"{facts['updates']} of {recipe['training']['global_batch_seconds']:g} s of audio",
         "Training time": f"{facts['train_seconds'] / 3600:.2f} h on {facts['hardware']}",
         "Validation loss": facts.get("validation_loss", "not recorded"),
@@ -109,7 +99,7 @@ def autoencoder_card(recipe: Mapping[str, Any], facts: Mapping[str, Any]) -> str
     )
 
 
-def _ancestry(facts: Mapping[str, Any]) -> dict[str, str]:
+def ancestry(facts: Mapping[str, Any]) -> dict[str, str]:
     """Returns the card's row about the model that training started from, if it did."""
     if "init" not in facts:
         return {}

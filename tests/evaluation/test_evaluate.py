@@ -24,6 +24,8 @@ from audiodiff.evaluation.comparison import Comparison, compare
 from audiodiff.evaluation.evaluate import make_griffin_lim, summarize
 from audiodiff.evaluation.judge import Judge
 from audiodiff.evaluation.metrics.lsd import lsd
+from audiodiff.evaluation.set_comparison import SetComparison
+from audiodiff.synthesis.cost import Cost
 
 MEL = LogMel(sample_rate=8000, n_fft=256, win_length=256, hop_length=64, n_mels=40)
 FACTS = {
@@ -111,6 +113,38 @@ def test_vocoder_report_holds_every_number_and_the_baseline(vocoded: Path, tmp_p
     )
     assert (tmp_path / "out" / "spectrograms.png").is_file()
     assert len(list((tmp_path / "out" / "griffin-lim").glob("*.wav"))) == 3
+
+
+COST = Cost(1.5, 3.0, 24, 2_500_000, 4.2e9, 7 * 10**8, "one core").record()
+COST_CELLS = "| 0.5 | 24 | 4.2 | 2.5 | 700 | one core |"
+
+
+def with_cost(folder: Path) -> Path:
+    """A samples folder that says what its sounds cost."""
+    path = folder / "samples.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"cost": COST}))
+    return folder
+
+
+def test_cost_stands_beside_the_scores(
+    vocoded: Path, spoken: Path, mini: Path, judge_folder: Path, tmp_path: Path
+) -> None:
+    text = compare(Comparison(with_cost(vocoded)), tmp_path / "out", "")
+    table = next(part for part in text.split("\n\n") if "| digits_test |" in part and "LSD" in part)
+    rows = {line.split(" | ")[0]: line for line in table.splitlines()}
+    assert "real-time factor ↓ | network evaluations ↓ | multiply-adds per s (G) ↓ |" in table
+    assert rows["| digits_test"].endswith(COST_CELLS)
+    assert rows["| griffin-lim"].endswith(" | n/a" * 6 + " |")
+    assert "- **real-time factor**: Seconds of work per second of audio" in text
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["costs"] == {"digits_test": COST}
+
+    text = compare(Comparison(with_cost(spoken), judge=judge_folder), tmp_path / "judged", "")
+    assert next(line for line in text.splitlines() if line.startswith("| spoken ")).endswith(COST_CELLS)
+    assert text.count(COST_CELLS) == 1
+
+    text = compare(Comparison(spoken, sets=SetComparison(mini, "mel")), tmp_path / "sets", "")
+    assert next(line for line in text.splitlines() if line.startswith("| spoken ")).endswith(COST_CELLS)
+    assert text.count(COST_CELLS) == 1
 
 
 def test_a_recording_of_as_many_frames_as_bands_has_a_baseline_too(tmp_path: Path) -> None:

@@ -17,8 +17,10 @@ import torch
 from audiodiff.audio import io
 from audiodiff.errors import InputError
 from audiodiff.evaluation.page import media
-from audiodiff.evaluation.page.content import content_of
+from audiodiff.evaluation.page.content import Mean, content_of
 from audiodiff.evaluation.page.page import chosen_files, render, write_page
+from audiodiff.evaluation.page.trade_off import Point, frontier
+from audiodiff.synthesis.cost import Cost
 
 RATE = 8000
 FILES = [f"take_{number}.wav" for number in range(9)]
@@ -48,14 +50,14 @@ def numbers() -> dict[str, Any]:
     good = {file: 10.0 + place for place, file in enumerate(FILES)}
     bad = {file: 5.0 - place for place, file in enumerate(FILES)}
     systems = {"good": {"pesq_wb": score(good)}, "bad </td>": {"pesq_wb": score(bad)}}
-    facts = {
-        "good": {"samples": {"real_time_factor": 0.5, "seed": 1}, "training": {}},
-        "bad </td>": {"samples": {"real_time_factor": 0.1}, "training": {}},
-    }
+    facts = {"good": {"samples": {"seed": 1}, "training": {}}, "bad </td>": {"samples": {}, "training": {}}}
+    costs = {"good": Cost(5.0, 10.0, 24, 1000, 2e9, 10**8, "a <machine>").record()}
+    costs["bad </td>"] = Cost(1.0, 10.0, 6, 1000, 2e9, None, "another").record()
     return {
         "title": "Results of <script>alert(1)</script>",
         "command": "audiodiff evaluate 'a & b'",
         "facts": facts,
+        "costs": costs,
         "notes": ["A note."],
         "vocoder": {"metrics": {"pesq_wb": metric("higher")}, "systems": systems},
     }
@@ -169,6 +171,41 @@ def test_difference_of_equal_sounds_is_white_and_of_a_louder_one_red() -> None:
     assert louder[0] > louder[2] + 0.2
 
 
+@pytest.mark.parametrize(("better", "best"), [("higher", ["fast", "even"]), ("lower", ["fast", "poor"])])
+def test_frontier_is_of_those_that_no_other_beats_in_both(better: str, best: list[str]) -> None:
+    scores = {
+        "fast": (1.0, 2.0),
+        "even": (2.0, 3.0),
+        "slow": (4.0, 3.0),
+        "poor": (3.0, 1.0),
+        "odd": (5.0, 2.5),
+    }
+    points = {name: Point(cost, Mean(score, None)) for name, (cost, score) in scores.items()}
+    assert frontier(points, better) == best
+
+
+def test_scores_are_drawn_against_what_two_systems_have_measured() -> None:
+    page = render(content_of(numbers(), {}, {}), 0)
+    assert "Best in both: bad &lt;/td&gt;, good" in page
+    assert 'data-cost="multiply_adds"' in page
+    assert 'data-cost="peak_memory"' not in page  # known of one system alone
+    alone = numbers()
+    del alone["costs"]["good"]
+    assert "Score against cost" not in render(content_of(alone, {}, {}), 0)
+
+
+def test_scores_of_sets_are_on_the_page_too() -> None:
+    rows = {
+        name: {"values": {"frechet": value}} for name, value in (("real training split", 4.0), ("good", 24.0))
+    }
+    content = content_of(numbers() | {"sets": {"features": {"name": "mel"}, "rows": rows}}, {}, {})
+    assert [measure.key for measure in content.measures] == ["pesq_wb", "frechet"]
+    means = {
+        system.name: system.means["frechet"].value for system in content.systems if "frechet" in system.means
+    }
+    assert means == {"real training split": 4.0, "good": 24.0}
+
+
 @functools.cache
 def chromium() -> str | None:
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -210,6 +247,24 @@ def test_page_lives_in_a_browser(
     heading.focus()
     page.keyboard.press("Enter")
     assert first.inner_text() == "good"
+
+    # What sounds cost stands beside the scores, and one is drawn against the other.
+    row = page.locator("table.sortable tbody tr").first
+    assert row.locator("td").all_inner_texts()[1:7] == ["0.5", "24", "2", "0.001", "100", "a <machine>"]
+    charts = page.locator("div.cost:visible")
+    assert charts.count() == 1
+    point = charts.locator("[role=img]").first
+    assert point.get_attribute("aria-label") == "good: Quality 14 dB, real-time factor 0.5"
+    assert not charts.get_by_text("good: Quality 14 dB").is_visible()
+    page.locator("#cost").focus()
+    page.keyboard.press("ArrowDown")
+    assert charts.count() == 1
+    evaluations = charts.get_by_label("good: Quality 14 dB, network evaluations 24", exact=True)
+    page.locator("#cost").focus()
+    for _ in range(2):  # past the heading of the measure, to its first system
+        page.keyboard.press("Tab")
+    assert evaluations.evaluate("e => e === document.activeElement")
+    assert charts.get_by_text("good: Quality 14 dB").is_visible()
 
     # Files are found by name and ordered.
     page.get_by_label("File name contains").fill("take_3")

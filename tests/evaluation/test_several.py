@@ -10,6 +10,7 @@ import pytest
 
 from audiodiff.errors import InputError
 from audiodiff.evaluation.several import compare_results
+from audiodiff.synthesis.cost import Cost
 
 ABOUT = {"name": "Quality", "unit": "dB", "better": "higher", "definition": "How good."}
 
@@ -27,6 +28,7 @@ def left_behind(folder: Path, title: str, values: dict[str, float], about: dict[
         "command": "audiodiff evaluate",
         "facts": {},
         "notes": [],
+        "costs": {title: Cost(len(title), 10.0, 12, 10**6, 1e9, 10**8, "a machine").record()},
         "vocoder": {
             "metrics": {"quality": about},
             "systems": {"recording": score(perfect), title: score(values)},
@@ -47,6 +49,8 @@ def test_only_common_files_count_and_the_others_are_said(tmp_path: Path) -> None
     (difference,) = record["differences"]
     assert (difference["mean"], difference["files"]) == (-1.0, 8)
     assert difference["p"] == pytest.approx(2 * 0.5**8)  # all eight on one side
+    assert "| 0.3 | 12 | 1 | 1 | 100 | a machine |" in text
+    assert record["costs"]["other"]["real_time_factor"] == 0.5
     assert "Differences, file by file" in (tmp_path / "out" / "report.html").read_text()
 
 

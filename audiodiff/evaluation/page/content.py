@@ -7,9 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from audiodiff.synthesis.cost import Cost
+
 RECOGNISED, PROBABILITY, WORD_ERRORS = "recognised", "probability", "word_error_rate"
 # What people ask for first, where it was measured; all others follow in their own order.
 _FIRST = (RECOGNISED, WORD_ERRORS, "pesq_wb", "pesq_nb", "mcd")
+# Key in metrics.json -> name, direction and meaning.
+_SETS = {
+    "frechet": ("Fréchet distance", "lower", "distance to the real test split of two Gaussians"),
+    "kernel": ("Kernel distance", "lower", "distance to the real test split beyond Gaussians, without bias"),
+    "inception": ("Inception score", "higher", "is the judge sure, and are all classes there"),
+    "precision": ("Precision", "higher", "share of the sounds that lie among real ones"),
+    "recall": ("Recall", "higher", "share of real sounds that lie among these"),
+    "coverage": ("Coverage", "higher", "share of real sounds that have one of these nearby"),
+}
 
 
 @dataclass(frozen=True)
@@ -56,6 +67,7 @@ class System:
         sounds: file -> where it lies; empty where the sounds are not at hand.
         said: file -> what is to be said of it besides numbers, such as the class that was recognised.
         facts: what is known of how its sounds were made: text by heading.
+        cost: of its sounds; None where it was not measured.
     """
 
     name: str
@@ -64,6 +76,7 @@ class System:
     sounds: Mapping[str, Path] = field(default_factory=dict)
     said: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
+    cost: Cost | None = None
 
 
 @dataclass(frozen=True)
@@ -113,9 +126,10 @@ def content_of(
         _against_recordings(numbers.get("vocoder", {})),
         _by_judge(numbers.get("labels", {})),
         _by_words(numbers.get("speech", {})),
+        _as_sets(numbers.get("sets", {})),
     ]
     measures = [measure for part, _ in found for measure in part]
-    joined = []
+    joined, costs = [], numbers.get("costs", {})
     for name in {name: None for _, systems in found for name in systems}:
         parts = [systems[name] for _, systems in found if name in systems]
         joined.append(
@@ -126,6 +140,7 @@ def content_of(
                 sounds.get(name, {}),
                 {file: text for part in parts for file, text in part.said.items()},
                 _facts(numbers.get("facts", {}).get(name, {})),
+                Cost.from_record(costs[name]) if name in costs else None,
             )
         )
     measured = [each for each in measures if any(each.key in one.means for one in joined)]
@@ -223,6 +238,22 @@ def _by_words(part: Mapping[str, Any]) -> tuple[list[Measure], dict[str, System]
     return measures, systems
 
 
+def _as_sets(part: Mapping[str, Any]) -> tuple[list[Measure], dict[str, System]]:
+    """Returns the scores of sounds as sets, which have no value of a single file."""
+    measures = [
+        Measure(
+            key, name, "", better, f"Of the sounds as a set, by features {part['features']['name']}: {told}."
+        )
+        for key, (name, better, told) in _SETS.items()
+        if part
+    ]
+    systems = {}
+    for name, row in part.get("rows", {}).items():
+        means = {key: _mean(row["values"].get(key), None) for key in _SETS}
+        systems[name] = System(name, {key: mean for key, mean in means.items() if mean is not None}, {})
+    return measures, systems
+
+
 def _words(heard: str | Sequence[str]) -> str:
     return heard if isinstance(heard, str) else " ".join(heard)
 
@@ -239,10 +270,8 @@ def _facts(facts: Mapping[str, Any]) -> dict[str, str]:
     wanted = {
         "updates": training.get("updates"),
         "training audio (h)": training.get("train_hours"),
-        "hardware": training.get("hardware"),
-        "parameters": training.get("parameters"),
+        "trained on": training.get("hardware"),
         "steps": record.get("steps"),
-        "real-time factor": record.get("real_time_factor"),
         "sampling seed": record.get("seed"),
     }
     return {name: str(value) for name, value in wanted.items() if value is not None}

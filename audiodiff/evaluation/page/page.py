@@ -15,16 +15,18 @@ from pathlib import Path
 import numpy as np
 
 from audiodiff.errors import InputError
+from audiodiff.evaluation.costs import COLUMNS, HARDWARE, Column, in_digits
 from audiodiff.evaluation.page import media
-from audiodiff.evaluation.page.charts import scatter, strips
+from audiodiff.evaluation.page.charts import strips
 from audiodiff.evaluation.page.content import Content, Measure, System
+from audiodiff.evaluation.page.trade_off import trade_offs
 from audiodiff.evaluation.signals import LENGTH_TOLERANCE
 from audiodiff.files import write_whole
 from audiodiff.progress import track
+from audiodiff.synthesis.cost import Cost
 
 PAGE = "report.html"
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; media-src data:"
-_SPEED = "real-time factor"
 
 
 def write_page(content: Content, path: Path, files: int, show: bool = False) -> None:
@@ -50,7 +52,7 @@ def render(content: Content, files: int, show: bool = False) -> str:
     chosen = chosen_files(content, files)
     parts = [
         _systems(content),
-        _trade_off(content),
+        trade_offs(content),
         _distributions(content),
         *(_plain_table(caption, rows) for caption, rows in content.tables.items()),
         _files(content, chosen, show),
@@ -113,8 +115,11 @@ def _summary(content: Content, chosen: Sequence[str]) -> str:
 
 def _systems(content: Content) -> str:
     facts = list(dict.fromkeys(name for system in content.systems for name in system.facts))
-    heads = ["system", *(measure.heading for measure in content.measures), *facts]
-    titles = ["", *(measure.definition for measure in content.measures), *("" for _ in facts)]
+    costs = COLUMNS if any(system.cost is not None for system in content.systems) else ()
+    heads = ["system", *(measure.heading for measure in content.measures)]
+    heads += [*(column.name for column in costs), *([HARDWARE] if costs else []), *facts]
+    titles = ["", *(each.definition for each in (*content.measures, *costs))]
+    titles += [""] * (len(heads) - len(titles))
     best = {measure.key: _best(content.systems, measure) for measure in content.measures}
     rows = []
     for system in content.systems:
@@ -129,6 +134,7 @@ def _systems(content: Content) -> str:
             )
             mark = ' class="best"' if best[measure.key] == system.name else ""
             cells.append(f'<td data-value="{mean.value!r}"{mark}>{_number(mean.value)}{between}</td>')
+        cells += _cost_cells(system.cost, costs)
         cells += [f"<td>{html.escape(system.facts.get(name, ''))}</td>" for name in facts]
         rows.append(f"<tr>{''.join(cells)}</tr>")
     columns = "".join(
@@ -143,6 +149,19 @@ def _systems(content: Content) -> str:
     )
 
 
+def _cost_cells(cost: Cost | None, columns: Sequence[Column]) -> list[str]:
+    if not columns:
+        return []
+    values = [None if cost is None else column.value(cost) for column in columns]
+    cells = [
+        '<td data-value="" class="soft">n/a</td>'
+        if v is None
+        else f'<td data-value="{v!r}">{in_digits(v)}</td>'
+        for v in values
+    ]
+    return [*cells, f"<td>{html.escape('' if cost is None else cost.hardware)}</td>"]
+
+
 def _best(systems: Sequence[System], measure: Measure) -> str | None:
     """Returns the best system of several that compete."""
     means = {
@@ -154,20 +173,6 @@ def _best(systems: Sequence[System], measure: Measure) -> str | None:
         return None
     choose = max if measure.better == "higher" else min
     return choose(means, key=lambda name: means[name])
-
-
-def _trade_off(content: Content) -> str:
-    """Returns score against speed, of systems whose speed is recorded; empty for less than two."""
-    charts = []
-    for measure in content.measures:
-        points = {}
-        for system in content.systems:
-            speed = _parsed(system.facts.get(_SPEED))
-            if speed is not None and speed > 0 and measure.key in system.means:
-                points[system.name] = (speed, system.means[measure.key].value)
-        if len(points) > 1:
-            charts.append((measure, scatter(measure.name, (_SPEED, measure.heading), points)))
-    return _choosable("trade-off", "Score against speed", charts)
 
 
 def _distributions(content: Content) -> str:
@@ -334,10 +339,3 @@ def _between(low: float, high: float) -> str:
 
 def _count(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
-
-
-def _parsed(text: str | None) -> float | None:
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return None

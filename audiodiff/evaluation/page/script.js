@@ -55,6 +55,11 @@ if (list) {
   find.addEventListener("input", arrange);
 }
 
+const cost = document.getElementById("cost");
+cost?.addEventListener("change", () => {
+  for (const chart of document.querySelectorAll("div.cost")) chart.hidden = chart.dataset.cost !== cost.value;
+});
+
 // One sound at a time; n and p play the next and the previous one.
 const players = () => [...document.querySelectorAll("audio")].filter((player) => player.offsetParent !== null);
 let current = null;
