@@ -18,6 +18,7 @@ from audiodiff.errors import InputError
 from audiodiff.interval import Interval, choices, listed
 from audiodiff.model import FACTS, AudioDiffusion, Steering, find_model
 from audiodiff.progress import progress_bar
+from audiodiff.synthesis.cost import Meter, Work
 from audiodiff.synthesis.samples import Sample, draw_samples, write_record, write_sample
 from audiodiff.synthesis.sampling import SamplerChoice, choose_sampler, describe
 from audiodiff.types import Batch
@@ -137,21 +138,25 @@ def generate(model: AudioDiffusion, source: Path, request: Request, out: Path, c
     steering = model.steering if request.steering is None else request.steering
     samples: list[Sample] = []
     pictured: dict[str, list[torch.Tensor]] = {}
+    meter = Meter(model.device)
     with progress_bar() as progress:
         task = progress.add_task("synthesize", total=len(request.labels))
         for first in range(0, len(request.labels), request.batch):
             labels = request.labels[first : first + request.batch]
             items = range(first, first + len(labels))
-            waveforms = model.synthesize(
-                _batch(labels, length, model), sampler, request.seed, items, steering,
-                on_step=partial(_advance, progress, task, len(labels)),
-            )  # fmt: skip
+            with meter:
+                waveforms = model.synthesize(
+                    _batch(labels, length, model), sampler, request.seed, items, steering,
+                    on_step=partial(_advance, progress, task, len(labels)),
+                )  # fmt: skip
             for item, label, waveform in zip(items, labels, waveforms, strict=True):
                 title = " ".join(label.values()) or "any"
                 sample = Sample(file_name(label, item), dict(label))
                 samples.append(write_sample(out, sample, waveform, model.sample_rate))
                 pictured.setdefault(title, []).append(waveform)
-    write_record(out, record_of(source, request, steering, sampler, command), samples)
+    work = Work.of(model, sampler, _batch(request.labels[:1], length, model), steering)
+    cost = meter.cost(len(samples) * length / model.sample_rate, [work])
+    write_record(out, record_of(source, request, steering, sampler, command), samples, cost)
     draw_samples(out, pictured, model.sample_rate)
     return samples
 
