@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -70,7 +71,7 @@ def release(
         label or [], DEFAULT_TEXT if text is None else text, [_beside(given) for given in beside or []],
         limits, picture, rounds, seed,
     )  # fmt: skip
-    sheet = make(asked, out, " ".join(["audiodiff", *sys.argv[1:]]), typer.echo)
+    sheet = make(asked, out, shlex.join(["audiodiff", *sys.argv[1:]]), typer.echo)
     typer.echo(f"score: {score_in_words(sheet['score'], intervals=True)}")
     typer.echo(f"speed: {speed_in_words(sheet['speed'])}")
     if sheet["rounding"] is not None:

@@ -12,7 +12,7 @@ from audiodiff.cli.options import DeviceOption, EtaOption, GridOption, SamplerOp
 
 def serve(
     model: Annotated[
-        Path, typer.Argument(help="Folder of a mel-conditional model or of one that takes text.")
+        Path, typer.Argument(help="A mel-conditional model or one that takes text: folder or name.")
     ],
     host: Annotated[
         str, typer.Option(help="Address to listen on; only this machine hears 127.0.0.1.")
@@ -20,7 +20,9 @@ def serve(
     port: Annotated[int, typer.Option(help="Port; 0 for a free one, which is printed.")] = 8000,
     vocoder: Annotated[
         Path | None,
-        typer.Option(help="Vocoder of a text model's mel.", show_default="Griffin-Lim, if one is needed"),
+        typer.Option(
+            help="Vocoder of a text model's mel.", show_default="the one that it names, else Griffin-Lim"
+        ),
     ] = None,
     characters: Annotated[int, typer.Option(min=1, help="Longest text of one request.")] = 4096,
     queue: Annotated[int, typer.Option(min=1, help="Requests that may wait; more are answered 429.")] = 32,
@@ -58,10 +60,10 @@ def serve(
     chosen = choose_sampler(trained.recipe, SamplerChoice(sampler, steps, grid, eta))
     served: Vocoder | TextToSpeech
     if takes_text(trained):
-        heard = None if vocoder is None else Vocoder.load(vocoder, device)
-        if heard is not None and mel_iterations is not None:
-            heard.mel_iterations = mel_iterations
-        served, path = TextToSpeech(trained, heard, chosen), "/v1/audio/speech"
+        served = TextToSpeech(trained, None if vocoder is None else Vocoder.load(vocoder, device), chosen)
+        if isinstance(served.route.vocoder, Vocoder) and mel_iterations is not None:
+            served.route.vocoder.mel_iterations = mel_iterations
+        path = "/v1/audio/speech"
     elif vocoder is not None:
         raise InputError(f"--vocoder: {model} takes no text, it is served alone")
     else:

@@ -12,7 +12,7 @@ from audiodiff.cli.options import DeviceOption, EtaOption, GridOption, SamplerOp
 
 
 def vocode(
-    model: Annotated[Path, typer.Argument(help="Folder of a mel-conditional model.")],
+    model: Annotated[Path, typer.Argument(help="A mel-conditional model: folder or name.")],
     inputs: Annotated[
         list[str], typer.Argument(help="Audio files, .npy/.npz/.pt mels, folders, globs, manifests.")
     ],

@@ -165,6 +165,11 @@ def split_in_words(facts: Mapping[str, Any]) -> str:
         return UNKNOWN
 
 
+def places(text: str) -> list[str]:
+    """Returns the absolute paths that a text names, each once."""
+    return list(dict.fromkeys(re.findall(r"(?<![\w./:-])/[\w.-]+(?:/[\w.-]+)+", text)))
+
+
 def without_place(value: Any, place: Path) -> Any:
     """Returns text, and all text within, with paths told from `place` on: nobody else has this machine's folders."""
     if isinstance(value, str):

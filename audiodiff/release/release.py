@@ -27,7 +27,7 @@ from audiodiff.hardware import device_name
 from audiodiff.model import AudioDiffusion, build, find_model, read_recipe
 from audiodiff.model_folder import SHEET, WEIGHTS, check_replaceable, folder_bytes, shipped_model
 from audiodiff.release import picture
-from audiodiff.release.card import CardParts, card, split_in_words, without_place
+from audiodiff.release.card import CardParts, card, places, split_in_words, without_place
 from audiodiff.release.results import Scored, beside_section, kept_numbers, main_score, read_scored, sections
 from audiodiff.release.rounding import half_precision, signal_to_noise_db
 from audiodiff.release.sounds import CHECK, Asked, Instrument, half_second, recorded_tensors
@@ -171,6 +171,8 @@ def release(asked: Release, out: Path, command: str, tell: Callable[[str], None]
         (draft / SCORES).write_text(_json(numbers, indent=None), encoding="utf-8")
         (draft / SHEET).write_text(_json(without_place(sheet, here), indent=1), encoding="utf-8")
         _check_size(draft)
+    for left in places(text):
+        tell(f"note: the card names a folder of this machine, {left}; give paths from the current folder on")
     return sheet
 
 

@@ -25,7 +25,7 @@ from audiodiff.errors import InputError
 from audiodiff.model import find_model, load
 from audiodiff.release import picture
 from audiodiff.release import release as release_module
-from audiodiff.release.card import without_place
+from audiodiff.release.card import places, without_place
 from audiodiff.release.release import Changes, Release, release
 from audiodiff.release.rounding import fits, half_precision, signal_to_noise_db
 from audiodiff.release.sounds import Instrument, read_recorded
@@ -403,3 +403,7 @@ def test_no_machine_s_folders_are_published() -> None:
     assert without_place(told, here) == {
         "command": "audiodiff train data_dir='data/x' out=exp/x", "n": [1, "/home/other"],
     }  # fmt: skip
+    said = (
+        "`audiodiff train data_dir='/a/b' out=exp/x` see https://a.org/b/c, docs/x.md and/or /a/b, /c/d-e/f."
+    )
+    assert places(said) == ["/a/b", "/c/d-e/f."]
