@@ -69,6 +69,20 @@ class Interval(Sequence[str]):
         number = _number(text)
         return number is not None and self.low <= number <= self.high
 
+    def part(self, name: str, text: str) -> Interval:
+        """Returns the part that a text means: low:high or low:high:step.
+
+        Raises:
+            InputError: it means none, or one that reaches outside.
+        """
+        numbers = [_number(each) for each in text.split(":")]
+        if len(numbers) not in (2, 3) or None in numbers:
+            raise InputError(f"{name}={text}: expected {name}=LOW:HIGH or {name}=LOW:HIGH:STEP")
+        low, high, step = [*(each for each in numbers if each is not None), self.step][:3]
+        if low < self.low or high > self.high:
+            raise InputError(f"{name}={text}: this model knows {name} from {self}")
+        return Interval(low, high, step)
+
     def number(self, name: str, text: str) -> float:
         """Returns the number that a text means.
 

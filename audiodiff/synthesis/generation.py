@@ -86,7 +86,8 @@ def label_sets(
     Args:
         known: the model's label names and values.
         wanted: "value" or "name=value", the same for all sounds.
-        each: label names of which every value is made; of an interval every whole step.
+        each: label names of which every value is made; of an interval every whole step, or those of
+            name=low:high or name=low:high:step.
         count: sounds per combination.
 
     Raises:
@@ -95,13 +96,26 @@ def label_sets(
     if count < 1:
         raise InputError(f"--count: got {count}, expected at least 1")
     fixed = dict(_named_label(known, text) for text in wanted)
-    for name in each:
-        if name not in known:
-            raise InputError(f"--each {name}: unknown label name; this model has {_listed(known)}")
+    varied = dict(_each_value(known, text) for text in each)
+    for name in varied:
         if name in fixed:
             raise InputError(f"--each {name}: is already fixed to {fixed[name]!r}; leave one of the two out")
-    combinations = itertools.product(*([(name, value) for value in known[name]] for name in each))
+    combinations = itertools.product(
+        *([(name, value) for value in values] for name, values in varied.items())
+    )
     return [fixed | dict(combination) for combination in combinations for _ in range(count)]
+
+
+def _each_value(known: Mapping[str, Sequence[str]], text: str) -> tuple[str, Sequence[str]]:
+    name, separator, part = text.partition("=")
+    if name not in known:
+        raise InputError(f"--each {name}: unknown label name; this model has {_listed(known)}")
+    values = known[name]
+    if not separator:
+        return name, values
+    if not isinstance(values, Interval):
+        raise InputError(f"--each {text}: {name} is no number; --each {name} makes {listed(values)}")
+    return name, values.part(name, part)
 
 
 def _named_label(known: Mapping[str, Sequence[str]], text: str) -> tuple[str, str]:

@@ -4,15 +4,18 @@
 #   recipe            its own folder
 #   corpus            what `audiodiff prepare` knows
 #   experiment        a file of recipes/experiment/
-#   task              generate: sounds by label, scored by a judge; vocoder: held-out audio, scored against it;
+#   task              generate: sounds by label, scored by a judge of `label` and by the pitch and loudness asked for;
+#                     vocoder: held-out audio, scored against it;
 #                     speak: what a file of texts says, scored by the words that are heard and against the corpus;
-#                     sample: sounds that no judge of labels can score (stages 5 and 6 are passed over)
+#                     sample: sounds without labels, which nothing here scores (stages 5 and 6 are passed over)
 #   label             generate, speak: the label that the judge has to recognise; of speak its values are the words
+#   sets              yes: generate also compares the sounds as a set with the real test and training splits
 #   texts             speak: a file of texts, one a line, or a folder of SPEAKER.txt
 #   transcripts       speak: instead of texts, so many of the test split, which are scored against their recordings
 #   speakers          yes: the recipe is told the speakers of the training split
 #   archive           no: nothing to download (a corpus made on the spot)
 #   source_needed     yes: no archive either, --source has to name the corpus
+#   control_args      generate: array, arguments of more sounds in stage 4, of asked pitches or levels
 #   prepare_args, synthesize_args, judge_args, recognizer_args     arrays: more arguments of stages 1, 4 and 5
 #
 # A finished stage leaves FOLDER/.done/STAGE with its arguments or recipe and the checksums of the files that it
@@ -38,7 +41,7 @@ ${recipe#"$repository"/}/run.sh: $corpus, experiment $experiment
   --seed N             of training, sampling and scoring (default 0)
   --ngpu N             GPUs to train on; 0: none (default 1 where nvidia-smi finds one, else 0)
   --launch CMD         put before each command of stages 2 to 5, for clusters ("srun --gres=gpu:1")
-  --prepare-args ARGS, --synthesize-args ARGS, --judge-args ARGS, --recognizer-args ARGS
+  --prepare-args ARGS, --synthesize-args ARGS, --control-args ARGS, --judge-args ARGS, --recognizer-args ARGS
                        more arguments of the commands of stages 0 and 1, 4, 5 ("--count 2 --steps 50")
   key=value            changes the recipe (Hydra): size=tiny training.updates=100
 
@@ -141,6 +144,7 @@ first=0 last=6 retired=() source_dir='' data=${recipe%/*}/data exp='' seed=0 lau
 ngpu=$(if nvidia-smi -L >/dev/null 2>&1; then echo 1; else echo 0; fi)
 prepare_args=(${prepare_args[@]+"${prepare_args[@]}"})
 synthesize_args=(${synthesize_args[@]+"${synthesize_args[@]}"})
+control_args=(${control_args[@]+"${control_args[@]}"})
 judge_args=(${judge_args[@]+"${judge_args[@]}"})
 recognizer_args=(${recognizer_args[@]+"${recognizer_args[@]}"})
 while (($#)); do
@@ -164,6 +168,7 @@ while (($#)); do
     --launch) read -r -a launch <<<"$2" ;;
     --prepare-args) read -r -a more <<<"$2" && prepare_args+=(${more[@]+"${more[@]}"}) ;;
     --synthesize-args) read -r -a more <<<"$2" && synthesize_args+=(${more[@]+"${more[@]}"}) ;;
+    --control-args) read -r -a more <<<"$2" && control_args+=(${more[@]+"${more[@]}"}) ;;
     --judge-args) read -r -a more <<<"$2" && judge_args+=(${more[@]+"${more[@]}"}) ;;
     --recognizer-args) read -r -a more <<<"$2" && recognizer_args+=(${more[@]+"${more[@]}"}) ;;
     *) die "unknown flag '$1' (see --help)" ;;
@@ -243,12 +248,17 @@ if begin 3 train "$exp" "$weights" "$(key "$composed" "$processes" -- "${inputs[
 fi
 
 # 4: what the trained model makes; for sounds by label also what the same network makes before training.
-samples=$exp/samples untrained=$exp/untrained config=$exp/model/config.yaml
+samples=$exp/samples control=$exp/control untrained=$exp/untrained config=$exp/model/config.yaml
 synthesize_args+=(--seed "$seed")
 if [[ $task == generate ]]; then
-  if begin 4 synthesize "$exp" "$samples/samples.json" "$(key synthesize "${synthesize_args[@]}" -- "$weights" "$config")"; then
-    retire "$samples" "$untrained"
+  if ((${#control_args[@]})); then control_args+=(--seed "$seed"); fi
+  if begin 4 synthesize "$exp" "$samples/samples.json" \
+    "$(key synthesize "${synthesize_args[@]}" ${control_args[@]+"${control_args[@]}"} -- "$weights" "$config")"; then
+    retire "$samples" "$control" "$untrained"
     launched synthesize "$exp" --out "$samples" --device "$device" "${synthesize_args[@]}"
+    if ((${#control_args[@]})); then
+      launched synthesize "$exp" --out "$control" --device "$device" "${control_args[@]}"
+    fi
     launched train "${hydra[@]}" training.updates=0 "${places[0]}" "out=$(quoted "$untrained")"
     launched synthesize "$untrained" --out "$untrained/samples" --device "$device" "${synthesize_args[@]}"
     finish
@@ -297,8 +307,11 @@ if [[ -n ${label:-} ]]; then
   fi
 fi
 if [[ $task == generate ]]; then
-  evaluate+=(--judge "$judge" --label "$label" --system "untrained=$untrained/samples")
-  inputs+=("$judge/config.json" "$untrained/samples/samples.json")
+  evaluate+=(--system "untrained=$untrained/samples")
+  inputs+=("$untrained/samples/samples.json")
+  if [[ -n ${label:-} ]]; then evaluate+=(--judge "$judge" --label "$label") && inputs+=("$judge/config.json"); fi
+  if [[ ${sets:-no} == yes ]]; then evaluate+=(--data "$data") && inputs+=("${manifests[0]}" "${manifests[2]}"); fi
+  if ((${#control_args[@]})); then evaluate+=(--system "control=$control") && inputs+=("$control/samples.json"); fi
 elif [[ $task == speak && -n ${label:-} ]]; then
   recognizer=$data/recognizer_$label
   if begin 5 recognizer "$data" "$recognizer" "$(key ${recognizer_args[@]+"${recognizer_args[@]}"} -- "$judge/config.json" "${manifests[@]}")"; then

@@ -11,12 +11,14 @@ import soundfile
 
 from audiodiff.diffusion.guidance import Guidance
 from audiodiff.errors import InputError
+from audiodiff.interval import Interval
 from audiodiff.model import Steering, load
 from audiodiff.synthesis.generation import Request, generate, label_sets
 from audiodiff.synthesis.sampling import SamplerChoice
 from tests.tiny import save_random_model
 
 KNOWN = {"digit": ["one", "two"], "speaker": ["theo", "lucas", "two"]}
+LEVELS = {"class": ["kick"], "loudness": Interval(-60, 0, 3)}
 FEW = SamplerChoice("ddim", steps=3)
 
 
@@ -29,6 +31,29 @@ def test_each_makes_every_combination_in_order() -> None:
     sets = label_sets(KNOWN, ["digit=one"], ["speaker"], 2)
     assert [label["speaker"] for label in sets] == ["theo", "theo", "lucas", "lucas", "two", "two"]
     assert {label["digit"] for label in sets} == {"one"}
+
+
+def test_each_of_numbers_makes_the_part_that_is_named() -> None:
+    assert len(label_sets(LEVELS, [], ["loudness"], 1)) == 21
+    for text, numbers in (("-9:0", ["-9", "-6", "-3", "0"]), ("-40:-20:10", ["-40", "-30", "-20"])):
+        sets = label_sets(LEVELS, [], ["class", f"loudness={text}"], 1)
+        assert sets == [{"class": "kick", "loudness": number} for number in numbers]
+
+
+@pytest.mark.parametrize(
+    ("each", "message"),
+    [
+        ("loudness=-9", "LOW:HIGH"),
+        ("loudness=a:b", "LOW:HIGH"),
+        ("loudness=-70:0", "from -60 to 0"),
+        ("loudness=-9:-12", "low < high"),
+        ("loudness=-9:0:0", "step above 0"),
+        ("class=kick", "is no number"),
+    ],
+)
+def test_parts_that_are_not_there_are_refused(each: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        label_sets(LEVELS, [], [each], 1)
 
 
 def test_value_alone_finds_its_name() -> None:

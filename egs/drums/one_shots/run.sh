@@ -8,8 +8,10 @@ corpus=drums
 experiment=drums
 task=generate
 label=class
+sets=yes
 prepare_args=(--sample-rate 22050 --mono)
 synthesize_args=(--each class --count 20)
+control_args=(--each class --each loudness=-40:-7:3)
 
 # shellcheck source=../../common/run.sh
 source "$recipe/../../common/run.sh" "$@"

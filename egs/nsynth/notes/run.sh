@@ -9,6 +9,7 @@ experiment=nsynth
 task=generate
 label=instrument_family
 synthesize_args=(--each instrument_family --count 30)
+control_args=(--each instrument_family --each pitch=36:84:4)
 
 # shellcheck source=../../common/run.sh
 source "$recipe/../../common/run.sh" "$@"

@@ -6,7 +6,7 @@ recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 corpus=piano
 experiment=piano
-task=sample
+task=generate
 prepare_args=(--sample-rate 22050 --mono)
 synthesize_args=(--each pitch)
 
