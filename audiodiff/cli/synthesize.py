@@ -32,7 +32,10 @@ def synthesize(
     speaker: Annotated[str | None, typer.Option(help="Short for --label speaker=VALUE.")] = None,
     each: Annotated[
         list[str] | None,
-        typer.Option(help="A label name: make --count sounds of each of its values; repeatable."),
+        typer.Option(
+            help="A label name: make --count sounds of each of its values; of numbers also name=LOW:HIGH:STEP; "
+            "repeatable."
+        ),
     ] = None,
     count: Annotated[
         int | None, typer.Option(help="Sounds to make (of each value with --each).", show_default="1")
@@ -217,8 +220,8 @@ def _make(
         first, second = (end_of(str(end)) for end in pair)
         made = forms.generate_morph(model, request, place, (first, second), 5 if count is None else count)
         return f"{len(made)} sounds from {pair[0]} to {pair[1]} in {place.out}"
-    seconds = request.seconds or 0.0
-    if asked["--window"] is not None or seconds > forms.LONG_SECONDS:
+    long = (request.seconds or 0.0) > forms.LONG_SECONDS and request.guide is None
+    if asked["--window"] is not None or long:
         return f"{len(forms.generate_long(model, request, place))} sounds in {place.out}"
     return f"{len(generate(model, place.source, request, place.out, place.command))} sounds in {place.out}"
 
@@ -237,6 +240,8 @@ def _check_forms(
         _refuse({"--window": details["--window"]}, f"{form} is sampled whole")
     if form == "--variation-of":
         _refuse({"--seconds": others["--seconds"]}, "a variation is as long as its recording")
+    if form in ("--loop", "--variation-of", "--stream"):
+        _refuse({"--guide": others["--guide"]}, f"guides sounds that are sampled whole, which {form} is not")
     if form == "--morph":
         _refuse({"--each": others["--each"]}, "a morph has one set of labels")
     if others["--guide"] is None:
