@@ -17,6 +17,7 @@ help:
 setup: $(STAMP)
 
 demo: setup
+	@AUDIODIFF='$(CURDIR)/$(VENV)/bin/audiodiff' bash egs/common/shipped.sh demo/shipped
 	@AUDIODIFF='$(CURDIR)/$(VENV)/bin/audiodiff' bash egs/mini/sounds/run.sh --data demo/data --exp demo $(ARGS)
 
 test: setup

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +148,24 @@ def _vocoded_again(
             value = scores[metric.key]["files"][file]
             compared[metric.key, file] = value, metric.function(reference, estimate, rate)
     return compared
+
+
+@pytest.mark.long
+def test_the_demo_speaks_from_every_model_that_makes_sounds_by_itself(tmp_path: Path) -> None:
+    script = ROOT / "egs" / "common" / "shipped.sh"
+    environment = os.environ | {"AUDIODIFF": str(Path(sys.executable).parent / "audiodiff")}
+    done = subprocess.run(
+        ["bash", str(script), str(tmp_path / "out")],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    sounding = {folder.name for folder in MODELS if read_sheet(folder)["task"] != "mel to waveform"}
+    found = {folder.name for folder in tmp_path.glob("out/*") if any(folder.glob("*.wav"))}
+    assert found == sounding
+    assert sounding or "models/ holds none" in done.stdout
 
 
 @pytest.mark.long

@@ -34,6 +34,7 @@ from tests.repeated import evaluate_again, vocode_again
 from tests.tiny import random_model, recipe_from, save_random_model
 from tests.tiny_text import saved, text_recipe, vocoder_recipe
 
+ROOT = Path(__file__).resolve().parents[2]
 SOUNDS = ("experiment=mini", "size=tiny")
 VOCODER = ("experiment=fsdd_vocoder", "size=tiny", "mel_iterations=2")
 TOLD = {
@@ -170,6 +171,14 @@ def test_a_wheel_finds_the_models_inside_the_package(released: Path, place: Path
     (place / "other").mkdir(parents=True)
     assert find_model("tiny") == inside / "tiny"
     assert model_folder.shipped_models() == {"tiny": inside / "tiny"}
+
+
+def test_wheel_and_source_archive_carry_the_models() -> None:
+    tomllib = pytest.importorskip("tomllib")  # from Python 3.11 on
+    targets = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]
+    carried = targets["wheel"]["force-include"]
+    assert (carried["recipes"], carried["models"]) == ("audiodiff/recipes", "audiodiff/models")
+    assert {"audiodiff", "recipes", "models"} <= set(targets["sdist"]["include"])
 
 
 def test_models_lists_them_and_prints_a_card(released: Path, place: Path) -> None:
