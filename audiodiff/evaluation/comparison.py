@@ -17,6 +17,7 @@ from audiodiff.evaluation.evaluate import (
     score_labels,
     score_vocoder,
 )
+from audiodiff.evaluation.journal import Journal
 from audiodiff.evaluation.judge import Judge
 from audiodiff.evaluation.metrics import load_metrics
 from audiodiff.evaluation.page.content import content_of
@@ -38,6 +39,7 @@ from audiodiff.evaluation.speech_comparison import compare_speech
 from audiodiff.model import find_model
 
 GRIFFIN_LIM = "griffin-lim"
+JOURNAL = "unfinished.jsonl"  # in the folder of the report, while it is not written
 PICTURED_FILES = 6  # per row of a picture
 
 
@@ -108,12 +110,12 @@ def compare(asked: Comparison, out: Path, command: str, show: bool = False) -> s
     elsewhere = bool(references) or judged is not None
     sections += set_sections(asked.sets, systems, known, asked.seed, {} if elsewhere else measured, show)
     notes += _label_notes(judge, labels)
-    scores = None
+    scores, journal = None, Journal(out / JOURNAL)
     files = {other: dict(system.files) for other, system in systems.items()}
     if references:
         files = {other: find_by_name(system.folder, samples.files) for other, system in systems.items()}
-        files |= {} if model is None else _griffin_lim(references, model, asked.seed, out, show)
-        scores = score_vocoder(references, files, load_metrics(), asked.seed, show)
+        files |= {} if model is None else _griffin_lim(references, model, asked.seed, out, show, journal)
+        scores = score_vocoder(references, files, load_metrics(), asked.seed, show, journal)
         notes += _vocoder_notes(scores, files, asked.seed)
         _picture_recordings(references, files, scores.sample_rate, out)
     metrics = () if scores is None else load_metrics()
@@ -123,6 +125,7 @@ def compare(asked: Comparison, out: Path, command: str, show: bool = False) -> s
     write_report(evaluation, out)
     if asked.page_files is not None:
         write_page(content_of(numbers_of(evaluation), files, references), out / PAGE, asked.page_files, show)
+    journal.remove()
     return text(evaluation)
 
 
@@ -153,12 +156,12 @@ def _others(asked: Comparison, name: str) -> dict[str, SamplesFolder]:
 
 
 def _griffin_lim(
-    references: Mapping[str, Path], model: Path, seed: int, out: Path, show: bool
+    references: Mapping[str, Path], model: Path, seed: int, out: Path, show: bool, journal: Journal
 ) -> dict[str, dict[str, Path]]:
     log_mel = model_mel(model)
     if log_mel is None:
         return {}
-    return {GRIFFIN_LIM: make_griffin_lim(references, log_mel, out / GRIFFIN_LIM, seed, show)}
+    return {GRIFFIN_LIM: make_griffin_lim(references, log_mel, out / GRIFFIN_LIM, seed, show, journal)}
 
 
 def _vocoder_notes(scores: VocoderScores, systems: Mapping[str, Mapping[str, Path]], seed: int) -> list[str]:

@@ -7,10 +7,11 @@ that cannot be read (cut off, NaN) has no value of any metric; a judge counts it
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from audiodiff.audio import io
 from audiodiff.audio.griffin_lim import GriffinLim
 from audiodiff.audio.mel import LogMel
 from audiodiff.errors import InputError
+from audiodiff.evaluation.journal import Journal, key_of
 from audiodiff.evaluation.judge import Judge
 from audiodiff.evaluation.judge_training import confusion, spread
 from audiodiff.evaluation.metrics import Metric, NotMeasurable
@@ -117,6 +119,7 @@ def score_vocoder(
     metrics: Sequence[Metric],
     seed: int,
     show: bool = False,
+    journal: Journal | None = None,
 ) -> VocoderScores:
     """Returns every metric of every system and of the recordings themselves, file by file.
 
@@ -129,6 +132,7 @@ def score_vocoder(
         metrics: see `load_metrics`.
         seed: of the bootstrap.
         show: a progress bar on the terminal.
+        journal: of an evaluation that may have been interrupted; what it knows is not measured again.
 
     Raises:
         InputError: a file that cannot be read or does not fit its reference, systems at different rates, or a
@@ -140,8 +144,7 @@ def score_vocoder(
         _FileTask(file, path, {name: files[file] for name, files in systems.items()}, rate)
         for file, path in references.items()
     ]
-    done = in_processes(partial(_score_file, metrics), tasks)
-    found = list(track(done, "scoring", len(tasks), show))
+    found = list(track(_scored(tasks, metrics, journal), "scoring", len(tasks), show))
     scores = {
         name: {
             m.key: summarize(
@@ -175,6 +178,47 @@ class _FileScores:
     reasons: Mapping[tuple[str, str], str]
     seconds: float
     resampled: bool
+
+    def record(self) -> dict[str, Any]:
+        """Returns all but the name as plain JSON values."""
+        values = [[*place, value] for place, value in self.values.items()]
+        reasons = [[*place, reason] for place, reason in self.reasons.items()]
+        return {
+            "values": values, "reasons": reasons, "seconds": self.seconds, "resampled": self.resampled
+        }  # fmt: skip
+
+    @classmethod
+    def from_record(cls, file: str, record: Mapping[str, Any]) -> _FileScores:
+        """Returns what `record` told of a file."""
+        values, reasons = (
+            {(system, metric): each for system, metric, each in record[kind]}
+            for kind in ("values", "reasons")
+        )
+        return cls(file, values, reasons, record["seconds"], record["resampled"])
+
+
+def _scored(
+    tasks: Sequence[_FileTask], metrics: Sequence[Metric], journal: Journal | None
+) -> Iterator[_FileScores]:
+    """Yields the scores of each file, in order; those that a journal knows are not measured again."""
+    if journal is None:
+        yield from in_processes(partial(_score_file, metrics), tasks)
+        return
+    settings = [metric.key for metric in metrics]
+    keys = [
+        key_of([*settings, task.rate, *task.systems], [task.reference, *task.systems.values()])
+        for task in tasks
+    ]
+    left = [task for task, key in zip(tasks, keys, strict=True) if journal.get(key) is None]
+    measured = in_processes(partial(_score_file, metrics), left)
+    for task, key in zip(tasks, keys, strict=True):
+        known = journal.get(key)
+        if known is None:
+            scores = next(measured)
+            journal.add(key, scores.record())
+            yield scores
+        else:
+            yield _FileScores.from_record(task.file, known)
 
 
 def _score_file(metrics: Sequence[Metric], task: _FileTask) -> _FileScores:
@@ -219,7 +263,12 @@ def _mean_over_channels(metric: Metric, reference: np.ndarray, estimate: np.ndar
 
 
 def make_griffin_lim(
-    references: Mapping[str, Path], log_mel: LogMel, folder: Path, seed: int, show: bool = False
+    references: Mapping[str, Path],
+    log_mel: LogMel,
+    folder: Path,
+    seed: int,
+    show: bool = False,
+    journal: Journal | None = None,
 ) -> dict[str, Path]:
     """Writes what Griffin-Lim makes of each recording's mel, and returns the files.
 
@@ -229,6 +278,7 @@ def make_griffin_lim(
         folder: where the wav files go.
         seed: of the first phases.
         show: a progress bar on the terminal.
+        journal: of an evaluation that may have been interrupted; what it made and is still there stays.
 
     Raises:
         InputError: a recording that cannot be read, or is shorter than a frame.
@@ -236,10 +286,15 @@ def make_griffin_lim(
     vocoder = GriffinLim(log_mel, layout="bands_first")  # a clip may have as many frames as bands
     made = {}
     for file, path in track(references.items(), "Griffin-Lim", len(references), show):
+        made[file] = folder / f"{Path(file).stem}.wav"
+        key = "" if journal is None else key_of(["griffin-lim", log_mel.definition(), seed], [path])
+        if journal is not None and made[file].is_file() and journal.get(key) == key_of(None, [made[file]]):
+            continue
         waveform, rate = io.read(path, log_mel.sample_rate)
         lengths = torch.full((waveform.shape[0],), waveform.shape[-1])
-        made[file] = folder / f"{Path(file).stem}.wav"
         io.write(made[file], vocoder(log_mel(waveform), lengths, seed), rate)
+        if journal is not None:
+            journal.add(key, key_of(None, [made[file]]))
     return made
 
 

@@ -18,6 +18,7 @@ from audiodiff.synthesis.cost import Cost
 from audiodiff.synthesis.samples import COST, RECORD
 
 LOG_MEL = "audiodiff.audio.mel.LogMel"
+LISTED = 10  # names in a message
 
 
 @dataclass(frozen=True)
@@ -173,8 +174,8 @@ def find_references(samples: SamplesFolder, given: Path | None) -> dict[str, Pat
         if found and len(found) < len(samples.files):
             missing = [name for name in samples.files if name not in found]
             raise InputError(
-                f"{samples.folder}: {len(missing)} of {len(samples.files)} files have no reference, first "
-                f"{missing[0]}; pass --reference DIR with recordings of the same names"
+                f"{samples.folder}: {len(missing)} of {len(samples.files)} files have no reference "
+                f"({listed(missing)}); pass --reference DIR with recordings of the same names"
             )
         return found
     if given.is_file() and given.suffix.lower() in io.AUDIO_SUFFIXES:
@@ -189,7 +190,8 @@ def find_references(samples: SamplesFolder, given: Path | None) -> dict[str, Pat
         missing = [name for name in samples.files if Path(name).stem not in cuts]
         if missing:
             raise InputError(
-                f"{given}: no cut {Path(missing[0]).stem} ({len(missing)} of {len(samples.files)} missing)"
+                f"{given}: {len(missing)} of {len(samples.files)} files have no cut of their name "
+                f"({listed([Path(name).stem for name in missing])})"
             )
         return {name: cuts[Path(name).stem] for name in samples.files}
     return find_by_name(given, samples.files)
@@ -203,13 +205,26 @@ def find_by_name(folder: Path, names: Mapping[str, Path]) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected one with {next(iter(names))} and the like")
-    by_stem = {
-        path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in io.AUDIO_SUFFIXES
-    }
+    there = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in io.AUDIO_SUFFIXES]
+    by_stem = {path.stem: path for path in there}
+    if len(by_stem) < len(there):
+        twice = [path.name for path in there if by_stem[path.stem] != path]
+        raise InputError(f"{folder}: several files of one name ({listed(twice)}); keep one of each")
     missing = [name for name in names if Path(name).stem not in by_stem]
     if missing:
-        raise InputError(f"{folder}: {len(missing)} of {len(names)} files are missing, first {missing[0]}")
+        wanted = {Path(name).stem for name in names}
+        alone = [path.name for path in there if path.stem not in wanted]
+        raise InputError(
+            f"{folder}: {len(missing)} of {len(names)} files are missing ({listed(missing)}); "
+            f"of other names are there {listed(alone) or 'none'}"
+        )
     return {name: by_stem[Path(name).stem] for name in names}
+
+
+def listed(names: Sequence[str]) -> str:
+    """Returns names for a message, as many as can be read."""
+    rest = len(names) - LISTED
+    return ", ".join(names[:LISTED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def training_facts(model: Path | None) -> dict[str, Any]:

@@ -21,8 +21,10 @@ from audiodiff.cli.judge import judge as judge_command
 from audiodiff.data.manifests import labels_of, load_cuts
 from audiodiff.errors import InputError
 from audiodiff.evaluation.comparison import Comparison, compare
-from audiodiff.evaluation.evaluate import make_griffin_lim, summarize
+from audiodiff.evaluation.evaluate import make_griffin_lim, score_vocoder, summarize
+from audiodiff.evaluation.journal import Journal
 from audiodiff.evaluation.judge import Judge
+from audiodiff.evaluation.metrics import load_metrics
 from audiodiff.evaluation.metrics.lsd import lsd
 from audiodiff.evaluation.set_comparison import SetComparison
 from audiodiff.synthesis.cost import Cost
@@ -351,3 +353,77 @@ def test_commands_train_a_judge_and_score_with_it(mini: Path, spoken: Path, tmp_
     for wrong in (["--system", "nameless"], ["--seed", "-1"], ["--label", "sound"]):
         refused = CliRunner().invoke(app, ["evaluate", str(spoken), "--out", str(out), *wrong])
         assert isinstance(refused.exception, InputError)
+
+
+def _unpaired(folder: Path) -> Path:
+    references = folder.parent / "others"
+    for name in [*(f"x{i}" for i in range(12)), "3_theo_0"]:
+        io.write(references / f"{name}.wav", torch.zeros(1, 900), 8000)
+    return references
+
+
+def test_names_that_do_not_pair_up_are_listed_on_both_sides(vocoded: Path, tmp_path: Path) -> None:
+    asked = Comparison(vocoded, reference=_unpaired(vocoded))
+    with pytest.raises(InputError) as caught:
+        compare(asked, tmp_path / "out", "")
+    text = str(caught.value)
+    assert "2 of 3 files are missing (3_theo_1.wav, 3_theo_10.wav)" in text
+    assert "x0.wav, x1.wav" in text
+    assert text.endswith("and 2 more")
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_recordings_of_one_name_are_refused(vocoded: Path, tmp_path: Path) -> None:
+    references = tmp_path / "references"
+    for entry in json.loads((vocoded / "samples.json").read_text())["files"]:
+        for suffix in (".wav", ".flac"):
+            io.write(references / f"{Path(entry['file']).stem}{suffix}", torch.zeros(1, 900), 8000)
+    with pytest.raises(InputError, match="several files of one name"):
+        compare(Comparison(vocoded, reference=references), tmp_path / "out", "")
+
+
+def test_an_interrupted_evaluation_goes_on_where_it_was(vocoded: Path, tmp_path: Path) -> None:
+    expected = compare(Comparison(vocoded), tmp_path / "whole", "")
+    last = sorted(json.loads((vocoded / "samples.json").read_text())["files"], key=lambda each: each["file"])[
+        -1
+    ]
+    broken = vocoded / last["file"]
+    whole = broken.read_bytes()
+    io.write(broken, io.read(broken)[0][:, :900], 8000)  # refused, after the others were scored
+    with pytest.raises(InputError, match="within 2 %"):
+        compare(Comparison(vocoded), tmp_path / "out", "")
+    journal = tmp_path / "out" / "unfinished.jsonl"
+    known = len(journal.read_text().splitlines())
+    assert known == 3 + 2  # Griffin-Lim of three recordings, scores of two
+    with journal.open("a") as file:
+        file.write('["half a li')
+    broken.write_bytes(whole)
+    made = tmp_path / "out" / "griffin-lim" / last["file"]
+    before = made.stat().st_mtime_ns
+    assert compare(Comparison(vocoded), tmp_path / "out", "") == expected
+    assert made.stat().st_mtime_ns == before
+    assert not journal.exists()
+    numbers = [(tmp_path / name / "metrics.json").read_bytes() for name in ("whole", "out")]
+    assert numbers[0] == numbers[1]
+
+
+def test_what_an_interrupted_evaluation_knows_of_files_that_changed_does_not_count(
+    vocoded: Path, tmp_path: Path
+) -> None:
+    journal = Journal(tmp_path / "j.jsonl")
+    references = {
+        e["file"]: Path(e["reference"]) for e in json.loads((vocoded / "samples.json").read_text())["files"]
+    }
+    files = {name: vocoded / name for name in references}
+
+    def mcd_of(journal: Journal | None) -> dict[str, float]:
+        found = score_vocoder(references, {"made": files}, load_metrics(), 0, journal=journal)
+        return dict(found.systems["made"]["mcd"].values)
+
+    first = mcd_of(journal)
+    assert mcd_of(Journal(tmp_path / "j.jsonl")) == first
+    changed = next(iter(files))
+    io.write(files[changed], 0.5 * io.read(files[changed])[0].flip(-1), 8000)
+    again = mcd_of(Journal(tmp_path / "j.jsonl"))
+    assert again == mcd_of(None)
+    assert again[changed] != first[changed]
