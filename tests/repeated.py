@@ -17,7 +17,7 @@ from audiodiff.audio.loudness import loudness_db
 from audiodiff.cli.app import app
 from audiodiff.evaluation.note_pitch import note_pitch
 from audiodiff.evaluation.speech_scores import figures_of
-from audiodiff.model import load
+from audiodiff.model import Steering, load
 from audiodiff.synthesis.sampling import SamplerChoice, choose_sampler
 from audiodiff.synthesis.text_to_speech import TextToSpeech
 from audiodiff.types import Batch
@@ -35,8 +35,14 @@ def own_system(evaluation: Mapping[str, Any]) -> str:
     return str(evaluation["title"]).removeprefix("Results of ")
 
 
-def sounds_command(evaluation: Mapping[str, Any]) -> str:
-    return str(evaluation["facts"][own_system(evaluation)]["samples"]["command"])
+def sounds_command(evaluation: Mapping[str, Any], system: str | None = None) -> str:
+    """The command that made the sounds of a system, by default the model's own."""
+    return str(evaluation["facts"][system or own_system(evaluation)]["samples"]["command"])
+
+
+def asked_files(evaluation: Mapping[str, Any], system: str | None = None) -> dict[str, dict[str, Any]]:
+    """Labels and text of the few files of a system that are kept."""
+    return dict(evaluation["asked"].get(system or own_system(evaluation), {}).get("files", {}))
 
 
 def vocode_again(folder: Path, evaluation: Mapping[str, Any], recordings: list[Path], out: Path) -> None:
@@ -64,24 +70,22 @@ def controls_again(
     folder: Path, evaluation: Mapping[str, Any], most: int
 ) -> dict[tuple[str, str], tuple[float, float]]:
     """Loudness and pitch of sounds made again, beside what was recorded: (measure, file) -> (recorded, found)."""
-    asked = options_of(sounds_command(evaluation))
-    model = load(folder)
-    sampler = choose_sampler(
-        model.recipe, SamplerChoice(asked["sampler"], asked["steps"], asked["grid"], asked["eta"])
-    )
-    compared = {}
-    for measure, systems in evaluation.get("control", {}).items():
-        for file, values in list(systems[own_system(evaluation)]["files"].items())[:most]:
-            labels = evaluation["asked"][file]["labels"]
-            found = re.search(r"_(\d+)\.wav$", file)
-            assert found, file
-            item = int(found[1])
-            seconds = asked["seconds"] or json.loads((folder / "training.json").read_text())["median_seconds"]
-            told = {name: (labels.get(name, ""),) for name in model.labels}
+    model, compared = load(folder), {}
+    for measure, systems in evaluation["control"].items():
+        system, values = next(iter(systems.items()))  # the model's sounds for it, whatever they are called
+        asked, files = options_of(sounds_command(evaluation, system)), asked_files(evaluation, system)
+        choice = SamplerChoice(asked["sampler"], asked["steps"], asked["grid"], asked["eta"])
+        sampler, guidance = choose_sampler(model.recipe, choice), model.steering.guidance
+        steering = Steering(guidance.changed(asked["guidance"], None, None))
+        seconds = asked["seconds"] or json.loads((folder / "training.json").read_text())["median_seconds"]
+        for file, value in [(f, v) for f, v in values["files"].items() if f in files and v["measured"]][
+            :most
+        ]:
+            told = {name: (files[file]["labels"].get(name, ""),) for name in model.labels}
             batch = Batch(None, torch.tensor([round(seconds * model.sample_rate)]), told)
-            waveform = model.synthesize(batch, sampler, asked["seed"], [item], model.steering)[0]
-            if values["measured"] is not None:
-                compared[measure, file] = values["measured"], _measured(measure, waveform, model.sample_rate)
+            item = int(file.removesuffix(".wav").rpartition("_")[2])
+            waveform = model.synthesize(batch, sampler, asked["seed"], [item], steering)[0]
+            compared[measure, file] = value["measured"], _measured(measure, waveform, model.sample_rate)
     return compared
 
 
@@ -102,7 +106,7 @@ def figures_again(
     )
     recorded = evaluation["speech"]["systems"][own_system(evaluation)]["figures"]
     compared = {}
-    for file, told in list(evaluation["asked"].items())[:most]:
+    for file, told in list(asked_files(evaluation).items())[:most]:
         speaker = told["labels"].get("speaker")
         speech = tts(told["text"], asked["seed"], speaker, asked["speed"] or 1.0, asked["temperature"])
         found = figures_of(speech.waveform.clamp(-1, 1).numpy(), tts.sample_rate, len(told["text"].split()))

@@ -22,6 +22,7 @@ from audiodiff.release.sounds import Instrument, read_recorded
 from tests.release.test_release import CARD_ROWS
 from tests.repeated import (
     COMMANDS,
+    asked_files,
     controls_again,
     evaluate_again,
     figures_again,
@@ -131,7 +132,7 @@ def _vocoded_again(
     """Perceived quality and log-spectral distance of the shortest of the kept files, recorded and found."""
     from tempfile import TemporaryDirectory
 
-    asked = {file: recording_of(file, data) for file in evaluation["asked"]}
+    asked = {file: recording_of(file, data) for file in asked_files(evaluation)}
     found = {file: path for file, path in asked.items() if path is not None}
     file = min(found, key=lambda file: io.probe(found[file]).seconds)
     scores = evaluation["vocoder"]["systems"][own_system(evaluation)]
@@ -181,7 +182,7 @@ def test_the_recorded_evaluation_gives_its_table_again(folder: Path, data_dir: P
 
 
 def _evaluate_vocoder(folder: Path, evaluation: dict[str, Any], data: Path, place: Path) -> None:
-    recordings = [path for file in evaluation["asked"] if (path := recording_of(file, data)) is not None]
+    recordings = [path for file in asked_files(evaluation) if (path := recording_of(file, data)) is not None]
     assert recordings
     vocode_again(folder, evaluation, recordings, place / "samples")
     again = evaluate_again(folder, evaluation, place / "samples", place / "results")
@@ -199,7 +200,7 @@ def _evaluate_labels(folder: Path, evaluation: dict[str, Any], data: Path, place
     run("prepare", corpus, "--source", data / source, "--out", place / "data", *options)
     run("judge", place / "data", "--label", label, "--out", place / "judge")
     asked = options_of(sounds_command(evaluation))
-    kinds = evaluation["number_of_files"] // (asked["count"] or 1)
+    kinds = evaluation["asked"][own_system(evaluation)]["sounds"] // (asked["count"] or 1)
     changed = {"model": folder, "out": place / "samples", "count": max(1, 60 // kinds)}
     COMMANDS["synthesize"].callback(**(asked | changed))
     run(

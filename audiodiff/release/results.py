@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -106,49 +107,47 @@ def _pitch_score(scored: Scored) -> dict[str, Any] | None:
 
 def kept_numbers(scored: Scored) -> dict[str, Any]:
     """Returns the numbers of an evaluation with the values of a few files, and what these files were asked by."""
-    files = _files(scored.numbers)
-    step = max(1, len(files) // KEPT_FILES)
-    keep = files[step // 2 :: step][:KEPT_FILES]
-    kept = {"folder": str(scored.folder), "number_of_files": len(files)}
-    return kept | {"asked": _asked(scored, keep)} | _pruned(scored.numbers, frozenset(keep))
+    asked = {system: _asked(folder) for system, folder in _folders(scored).items()}
+    return {"folder": str(scored.folder), "asked": asked} | _pruned(scored.numbers)
 
 
-def _files(numbers: Any) -> list[str]:
-    """Returns the names of all files that the numbers tell something of, sorted."""
-    if not isinstance(numbers, Mapping):
-        return []
-    found = {
-        file
-        for key, value in numbers.items()
-        if key == "files" and isinstance(value, Mapping)
-        for file in value
-    }
-    return sorted(found.union(*map(_files, numbers.values())))
+def _few(names: Iterable[str]) -> list[str]:
+    """Returns a few of the names, evenly from first to last: the same of the same names."""
+    ordered = sorted(names)
+    step = max(1, len(ordered) // KEPT_FILES)
+    return ordered[step // 2 :: step][:KEPT_FILES]
 
 
-def _pruned(numbers: Any, keep: frozenset[str]) -> Any:
+def _pruned(numbers: Any) -> Any:
     if not isinstance(numbers, Mapping):
         return numbers
     return {
-        key: {file: each for file, each in value.items() if file in keep}
+        key: {file: value[file] for file in _few(value)}
         if key in _BY_FILE and isinstance(value, Mapping)
-        else _pruned(value, keep)
+        else _pruned(value)
         for key, value in numbers.items()
     }
 
 
-def _asked(scored: Scored, files: Sequence[str]) -> dict[str, Any]:
-    """Returns labels and text of files, as the scored folder tells; nothing where it is gone."""
+def _folders(scored: Scored) -> dict[str, Path]:
+    """Returns where the sounds of each system lay, as the command tells that scored them."""
     words = shlex.split(str(scored.numbers["command"]))
+    others = [name for option, name in pairwise(words) if option == "--system"]
+    own = {scored.system: Path(words[2])} if len(words) > 2 else {}
+    return own | {name: Path(folder) for name, _, folder in (other.partition("=") for other in others)}
+
+
+def _asked(folder: Path) -> dict[str, Any]:
+    """Returns how many sounds a folder has, and labels and text of a few; nothing where it is gone."""
     try:
-        samples = read_samples(Path(words[2]))
-    except (InputError, IndexError):
+        samples = read_samples(folder)
+    except InputError:
         return {}
-    return {
+    files = {
         file: {"labels": dict(samples.labels[file]), "text": samples.texts.get(file)}
-        for file in files
-        if file in samples.files
+        for file in _few(samples.files)
     }
+    return {"sounds": len(samples.files), "files": files}
 
 
 def sections(results: Sequence[Scored]) -> list[str]:

@@ -30,7 +30,7 @@ from audiodiff.release.release import Changes, Release, release
 from audiodiff.release.rounding import fits, half_precision, signal_to_noise_db
 from audiodiff.release.sounds import Instrument, read_recorded
 from audiodiff.synthesis.sampling import SamplerChoice
-from tests.repeated import evaluate_again, vocode_again
+from tests.repeated import asked_files, controls_again, evaluate_again, figures_again, vocode_again
 from tests.tiny import random_model, recipe_from, save_random_model
 from tests.tiny_text import saved, text_recipe, vocoder_recipe
 
@@ -264,8 +264,8 @@ def test_the_card_has_every_system_with_its_intervals(scored: Path, vocoder: Pat
 
 def test_recorded_commands_give_the_kept_numbers_again(scored: Path, vocoder: Path, tmp_path: Path) -> None:
     for evaluation in json.loads((vocoder / "results.json").read_text()):
-        recordings = [scored / "recordings" / file for file in evaluation["asked"]]
-        assert len(recordings) == evaluation["number_of_files"] == 3
+        recordings = [scored / "recordings" / file for file in asked_files(evaluation)]
+        assert len(recordings) == evaluation["asked"]["mini"]["sounds"] == 3
         # From the weights that were scored, which are not rounded.
         samples = tmp_path / evaluation["folder"].rpartition("/")[2]
         vocode_again(scored / "model", evaluation, recordings, samples)
@@ -290,7 +290,36 @@ def test_values_of_few_files_are_kept(scored: Path, vocoder: Path) -> None:
     assert len(lsd["files"]) <= 6
     assert set(lsd["files"].items()) <= set(many.items())
     assert lsd["mean"] == numbers["vocoder"]["systems"]["mini"]["lsd"]["mean"]
-    assert kept["number_of_files"] == 63
+
+
+def test_sounds_of_asked_loudness_and_spoken_texts_are_made_again(
+    released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    trained(Path("drum"), "experiment=drums", "size=tiny")
+    asked = ("--label", "kick", "--each", "loudness", "--guidance", 3, "--seed", 3)
+    invoke("synthesize", "drum", *asked, "--seconds", 0.3, "--steps", 2, "--out", "levels")
+    invoke("evaluate", "levels", "--out", "drum_results")
+    known = {"data": {"name": "d", "licence": "none", "channels": 1}}
+    saved(Path("words"), text_recipe("speakers") | known | {"training": {"global_batch_seconds": 1.0}})
+    Path("texts.txt").write_text("One.\nTwo three.\n")
+    for who in ("anna", "bob"):
+        said = ("--text-file", "texts.txt", "--speaker", who, "--seed", 4)
+        invoke("synthesize", "words", *said, "--out", f"said/{who}")
+    invoke("evaluate", "said", "--out", "words_results")
+    numbers = {}
+    for name in ("drum", "words"):
+        results, shown = [Path(f"{name}_results")], released / "spectrograms.png"
+        release(
+            Release(Path(name), name, results, picture=shown, rounds=1), Path("out"), "", lambda line: None
+        )
+        (numbers[name],) = json.loads(Path("out/results.json").read_text())
+    compared = controls_again(Path("drum"), numbers["drum"], 3) | figures_again(
+        Path("words"), numbers["words"], 3
+    )
+    assert [key[0] for key in compared] == ["loudness"] * 3 + ["seconds", "level"] * 3
+    for recorded, found in compared.values():
+        assert found == pytest.approx(recorded, rel=1e-3, abs=0.02)  # the wav files are rounded to 16 bits
 
 
 def shipped(place: Path, name: str, recipe: dict[str, Any]) -> None:
