@@ -177,7 +177,11 @@ def _vocoder_notes(scores: VocoderScores, systems: Mapping[str, Mapping[str, Pat
         notes.append(
             f"{scores.resampled} recordings were resampled to {scores.sample_rate} Hz to be compared."
         )
-    return notes
+    return notes + [
+        f"{name}: {len(files)} files are silent, the first {files[0]}; they are scored where a metric can."
+        for name, files in scores.silent.items()
+        if files
+    ]
 
 
 def _label_notes(judge: Judge | None, labels: Mapping[str, LabelScores]) -> list[str]:

@@ -7,7 +7,8 @@ that cannot be read (cut off, NaN) has no value of any metric; a judge counts it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -59,12 +60,14 @@ class VocoderScores:
         seconds: duration of all references together.
         sample_rate: Hz, at which all were compared.
         resampled: references that had another rate and were resampled.
+        silent: files without sound of each system; what can be measured of them is.
     """
 
     systems: Mapping[str, Mapping[str, Score]]
     seconds: float
     sample_rate: int
     resampled: int
+    silent: Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ def score_vocoder(
             missing package.
     """
     names = (RECORDING, *systems)
-    rate = io.probe(next(iter(next(iter(systems.values())).values()))).sample_rate
+    rate = _rate_of(next(iter(systems.values())).values())
     tasks = [
         _FileTask(file, path, {name: files[file] for name, files in systems.items()}, rate)
         for file, path in references.items()
@@ -156,7 +159,18 @@ def score_vocoder(
         }
         for name in names
     }
-    return VocoderScores(scores, sum(f.seconds for f in found), rate, sum(f.resampled for f in found))
+    silent = {name: [f.file for f in found if name in f.silent] for name in names}
+    return VocoderScores(scores, sum(f.seconds for f in found), rate, sum(f.resampled for f in found), silent)
+
+
+def _rate_of(files: Iterable[Path]) -> int:
+    """Returns the sample rate in Hz of the first file that can be read; raises the last problem if none can."""
+    for path in files:
+        try:
+            return io.probe(path).sample_rate
+        except InputError as error:
+            problem = error
+    raise problem
 
 
 @dataclass(frozen=True)
@@ -178,14 +192,14 @@ class _FileScores:
     reasons: Mapping[tuple[str, str], str]
     seconds: float
     resampled: bool
+    silent: Sequence[str]
 
     def record(self) -> dict[str, Any]:
         """Returns all but the name as plain JSON values."""
         values = [[*place, value] for place, value in self.values.items()]
         reasons = [[*place, reason] for place, reason in self.reasons.items()]
-        return {
-            "values": values, "reasons": reasons, "seconds": self.seconds, "resampled": self.resampled
-        }  # fmt: skip
+        rest = {"seconds": self.seconds, "resampled": self.resampled, "silent": list(self.silent)}
+        return {"values": values, "reasons": reasons, **rest}
 
     @classmethod
     def from_record(cls, file: str, record: Mapping[str, Any]) -> _FileScores:
@@ -194,7 +208,7 @@ class _FileScores:
             {(system, metric): each for system, metric, each in record[kind]}
             for kind in ("values", "reasons")
         )
-        return cls(file, values, reasons, record["seconds"], record["resampled"])
+        return cls(file, values, reasons, record["seconds"], record["resampled"], record["silent"])
 
 
 def _scored(
@@ -226,6 +240,7 @@ def _score_file(metrics: Sequence[Metric], task: _FileTask) -> _FileScores:
     reasons: dict[tuple[str, str], str] = {}
     resampled = io.probe(task.reference).sample_rate != task.rate
     reference = io.read(task.reference, task.rate)[0].numpy()
+    silent = []
     for name in (RECORDING, *task.systems):
         try:
             estimate = (
@@ -234,6 +249,8 @@ def _score_file(metrics: Sequence[Metric], task: _FileTask) -> _FileScores:
         except NotMeasurable as reason:
             reasons |= {(name, metric.key): str(reason) for metric in metrics}
             continue
+        if np.abs(estimate).max() < io.SILENCE_PEAK:
+            silent.append(name)
         for metric in metrics:
             try:
                 values[name, metric.key] = _mean_over_channels(metric, reference, estimate, task.rate)
@@ -241,7 +258,7 @@ def _score_file(metrics: Sequence[Metric], task: _FileTask) -> _FileScores:
                 reasons[name, metric.key] = str(reason)
             except InputError as error:
                 raise InputError(f"{name}, {task.file} against {task.reference}: {error}") from error
-    return _FileScores(task.file, values, reasons, reference.shape[-1] / task.rate, resampled)
+    return _FileScores(task.file, values, reasons, reference.shape[-1] / task.rate, resampled, silent)
 
 
 def _estimate(path: Path, reference: np.ndarray, rate: int, system: str) -> np.ndarray:
@@ -249,7 +266,9 @@ def _estimate(path: Path, reference: np.ndarray, rate: int, system: str) -> np.n
     try:
         waveform, its_rate = io.read(path)
     except InputError as error:
-        raise NotMeasurable(f"the file cannot be read: {str(error).removeprefix(f'{path}: ')}") from error
+        # Like cases are counted together, however many samples are not numbers.
+        what = re.sub(r"^\d+ of \d+ samples", "samples", str(error).removeprefix(f"{path}: "))
+        raise NotMeasurable(f"the file cannot be read: {what}") from error
     if its_rate != rate or waveform.shape[0] != reference.shape[0]:
         raise InputError(
             f"{system}: {path} has {its_rate} Hz and {waveform.shape[0]} channel(s), the comparison {rate} Hz "

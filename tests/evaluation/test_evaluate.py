@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 import typer
 import yaml
@@ -427,3 +428,33 @@ def test_what_an_interrupted_evaluation_knows_of_files_that_changed_does_not_cou
     again = mcd_of(Journal(tmp_path / "j.jsonl"))
     assert again == mcd_of(None)
     assert again[changed] != first[changed]
+
+
+def test_silent_and_unreadable_files_are_counted_and_the_rest_is_scored(
+    vocoded: Path, tmp_path: Path
+) -> None:
+    names = [each["file"] for each in json.loads((vocoded / "samples.json").read_text())["files"]]
+    (vocoded / names[0]).write_bytes(b"not audio")
+    waveform, rate = io.read(vocoded / names[1])
+    broken = waveform[0].clone()
+    broken[:3] = np.nan
+    soundfile.write(vocoded / names[2], broken.numpy(), rate, "FLOAT")
+    io.write(vocoded / names[1], 0 * waveform, rate)
+    text = compare(Comparison(vocoded), tmp_path / "out", "")
+    assert f"digits_test: 1 files are silent, the first {names[1]}" in text
+    lsd = json.loads((tmp_path / "out" / "metrics.json").read_text())["vocoder"]["systems"]["digits_test"][
+        "lsd"
+    ]
+    assert list(lsd["files"]) == [names[1]]
+    assert "NaN" in lsd["not_measurable"][names[2]]
+    assert "not an audio file" in lsd["not_measurable"][names[0]]
+
+
+def test_files_that_are_broken_alike_are_counted_together(vocoded: Path, tmp_path: Path) -> None:
+    for number, path in enumerate(sorted(vocoded.glob("*.wav"))):
+        waveform, rate = io.read(path)
+        waveform[0, : number + 1] = np.nan
+        soundfile.write(path, waveform[0].numpy(), rate, "FLOAT")
+    text = compare(Comparison(vocoded), tmp_path / "out", "")
+    assert "not measurable on any of the 3 files" in text or "n/a for 3 of 3 files" in text
+    assert "the file cannot be read: samples are NaN or infinite; write the file again)" in text
