@@ -1,12 +1,11 @@
 """A detector: what normal recordings look like to a model, and from which surprise on a recording is flagged.
 
-A frame's features are the logarithms of its denoising errors by noise level and channel group, and of the power that
-the errors belong to. A mixture of Gaussians of the frames and a Gaussian of the recordings' mean features, fitted to
-one part of the normals, give three statistics of a recording: its mean frame surprise, its most surprising frame, the
-surprise of its mean features. A second part turns each into a tail probability, whose smallest is the recording's
-score. The third sets the threshold: with n recordings the score is flagged where (1 + those of the n as extreme) / (n
-+ 1) is at most the rate asked for, so that a new recording of the same kind as the normals is flagged no oftener than
-that (conformal; Vovk et al. 2005, proposition 2.3).
+A mixture of Gaussians of the frames beside their neighbours and a Gaussian of the recordings' profiles (`features`),
+fitted to one part of the normals, give two statistics of a recording: its most surprising frame, and the surprise of
+its profile. A second part turns each into a tail probability, whose smaller is the recording's score. The third sets
+the threshold: with n recordings the score is flagged where (1 + those of the n as extreme) / (n + 1) is at most the
+rate asked for, so that a new recording of the same kind as the normals is flagged no oftener than that (conformal;
+Vovk et al. 2005, proposition 2.3).
 """
 
 from __future__ import annotations
@@ -31,9 +30,8 @@ from audiodiff.files import writing_folder
 from audiodiff.model import AudioDiffusion
 
 ARRAYS, FACTS = "detector.safetensors", "detector.json"
-VERSION = 1
-STATISTICS = {"mean": True, "peak": False, "profile": False}
-"""Name of a statistic -> whether unusually small values count as well."""
+VERSION = 2
+STATISTICS = ("peak", "profile")
 
 
 @dataclass(frozen=True)
@@ -62,8 +60,8 @@ class Normals:
     """Normal recordings to fit a detector to.
 
     Attributes:
-        frames: of each recording, features [P, D] of its frames.
-        profiles: [N, D], their means.
+        frames: of each recording, its frames beside their neighbours [P, D].
+        profiles: [N, E], of the recordings.
     """
 
     frames: Sequence[np.ndarray]
@@ -79,8 +77,8 @@ class Detector:
     """What normal recordings look like.
 
     Attributes:
-        density: of frames.
-        profile: of recordings' mean features.
+        density: of frames beside their neighbours.
+        profile: of recordings' profiles.
         tails: of each statistic.
         scores: [n], rising, of the normals that set the threshold.
         peaks: [n], rising, their most surprising frame in nats.
@@ -122,7 +120,7 @@ class Detector:
         return digest.hexdigest()
 
     def surprise(self, vectors: np.ndarray) -> np.ndarray:
-        """Returns the surprise of frames [P] with features [P, D]."""
+        """Returns the surprise in nats [P] of frames beside their neighbours [P, D]."""
         return self.density.surprise(vectors)
 
     def judge(self, surprise: np.ndarray, profile: np.ndarray) -> Verdict:
@@ -130,15 +128,14 @@ class Detector:
 
         Args:
             surprise: [P], of its frames.
-            profile: [D], its mean features.
+            profile: [E].
         """
-        frames = surprise
-        scores = self._scores(_statistics(frames, self.profile.surprise(profile[None])))
+        scores = self._scores(_statistics(surprise, self.profile.surprise(profile[None])))
         name = max(scores, key=lambda name: float(scores[name][0]))
         score = float(scores[name][0])
         p_value = (1 + int((self.scores >= score).sum())) / (len(self.scores) + 1)
         flagged = p_value <= self.false_alarms
-        return Verdict(score, p_value, flagged, name, frames, frames > self.frame_threshold)
+        return Verdict(score, p_value, flagged, name, surprise, surprise > self.frame_threshold)
 
     def check(self, model: AudioDiffusion) -> None:
         """Refuses another model than the one that the detector was fitted with.
@@ -220,7 +217,7 @@ def fit(
     density = fit_mixture(np.concatenate(first.frames), components, seed)
     profile = fit_mixture(first.profiles, 1, seed)
     found = _all_statistics(second, density, profile)
-    tails = {name: Tails(np.sort(found[name]), two_sided) for name, two_sided in STATISTICS.items()}
+    tails = {name: Tails(np.sort(found[name])) for name in STATISTICS}
     held = _all_statistics(third, density, profile)
     scores = np.max([tails[name].surprise(values) for name, values in held.items()], axis=0)
     return Detector(
@@ -239,13 +236,16 @@ def load(folder: Path) -> Detector:
     try:
         told = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         if told["version"] != VERSION:
-            raise InputError(f"{folder}: a detector of version {told['version']}, expected {VERSION}")
+            raise InputError(
+                f"{folder}: a detector of version {told['version']}, expected {VERSION}; "
+                "fit it again with fit-threshold"
+            )
         arrays = load_file(folder / ARRAYS)
         density, profile = (
             Mixture(*(arrays[f"{name}.{part}"] for part in ("weights", "means", "roots")))
             for name in ("density", "profile")
         )
-        tails = {name: Tails(arrays[f"tails.{name}"], two_sided) for name, two_sided in STATISTICS.items()}
+        tails = {name: Tails(arrays[f"tails.{name}"]) for name in STATISTICS}
         rates = float(told["false_alarms"])
         probe = Probe(**told["probe"])
         return Detector(
@@ -268,7 +268,7 @@ def identity_of(model: AudioDiffusion) -> str:
 
 def _statistics(frames: np.ndarray, profile: np.ndarray) -> dict[str, np.ndarray]:
     """Returns the statistics, [1] each, of a recording's frames [P] and profile's surprise [1]."""
-    return {"mean": np.array([frames.mean()]), "peak": np.array([frames.max()]), "profile": profile}
+    return {"peak": np.array([frames.max()]), "profile": profile}
 
 
 def _all_statistics(normals: Normals, density: Mixture, profile: Mixture) -> dict[str, np.ndarray]:

@@ -12,14 +12,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from audiodiff.anomaly.features import Neighbours, Profile, fine_features, frame_features
 from audiodiff.anomaly.measure import Bits, Measured, Probe, measure_pieces
 from audiodiff.anomaly.pieces import Piece, Tiling, opened, pieces, tiling_of
 from audiodiff.errors import InputError
 from audiodiff.evaluation.likelihood import Recording
 from audiodiff.model import AudioDiffusion
 
-_POWER_FLOOR = 1e-4  # of whitened x: digital silence is no outlier among quiet frames
-Keep = Callable[[np.ndarray], np.ndarray]  # features [P, D] -> what is kept of each frame [P, ...]
+Keep = Callable[
+    [np.ndarray], np.ndarray
+]  # frames beside their neighbours [P, D] -> what is kept of each [P, ...]
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Summary:
         bound_bits: upper bound on minus log2 of the density per number of x; None if left out.
         flow_bits: minus log2 of it by the probability flow; None if left out.
         errors: [levels, P], denoising error of each frame, mean over the channels of x.
-        profile: [D], mean features over the frames.
+        profile: [D], see `features.Profile`.
         kept: [P, ...], what the caller keeps of each frame.
     """
 
@@ -61,15 +63,14 @@ class _Running:
         self._has_bound = self._has_flow = False
         self._errors: list[np.ndarray] = []
         self._kept: list[np.ndarray] = []
-        self._total: np.ndarray | float = 0.0
+        self._neighbours, self._profile = Neighbours(), Profile()
 
     def add(self, measured: Measured) -> None:
         """Takes in a piece; they come in their order."""
-        errors = measured.errors.double().numpy()
-        vectors = vectors_of(errors, measured.power.double().numpy())
+        errors, power = measured.errors.double().numpy(), measured.power.double().numpy()
         self._errors.append(errors.mean(1).astype(np.float32))
-        self._kept.append(self._keep(vectors))
-        self._total = self._total + vectors.sum(0)
+        self._keep_of(self._neighbours.add(frame_features(errors, power)))
+        self._profile.add(fine_features(errors, power))
         self._numbers += measured.numbers
         self._has_bound, self._has_flow = measured.bound is not None, measured.flow is not None
         self._bound += measured.bound or 0.0
@@ -79,23 +80,18 @@ class _Running:
         """Returns what was found."""
         if self.problem is not None:
             return Summary(self.recording, self.problem, self.seconds, self.own_rate)
+        self._keep_of(self._neighbours.finish())
         errors = np.concatenate(self._errors, axis=1)
         nats = self._numbers * math.log(2)
         return Summary(
             self.recording, None, self.seconds, self.own_rate,
             self._bound / nats if self._has_bound else None, self._flow / nats if self._has_flow else None,
-            errors, np.asarray(self._total) / errors.shape[1], np.concatenate(self._kept),
+            errors, self._profile.vector(), np.concatenate(self._kept),
         )  # fmt: skip
 
-
-def vectors_of(errors: np.ndarray, power: np.ndarray) -> np.ndarray:
-    """Returns the features [P, (levels + 1) * groups] of frames.
-
-    They are the logarithms of errors [levels, groups, P] and of power [groups, P], without which an error could not be
-    judged: loud frames are harder to denoise than quiet ones.
-    """
-    logs = [np.log(np.maximum(errors, 1e-12)), np.log(power + _POWER_FLOOR)[None]]
-    return np.concatenate(logs).reshape(-1, errors.shape[-1]).T
+    def _keep_of(self, frames: np.ndarray) -> None:
+        if len(frames):
+            self._kept.append(self._keep(frames))
 
 
 def gather(

@@ -38,7 +38,8 @@ class Probe:
         levels: noise levels, evenly spaced in log-SNR.
         lowest_db: signal-to-noise ratio of the noisiest; of unit-variance x.
         highest_db: of the cleanest. Both are held to the schedule's own.
-        groups: of channels of x, neighbours in frequency.
+        groups: of channels of x, neighbours in frequency, that errors are told for.
+        bands: of channels of x that the power is told for.
         draws: of noise that are averaged.
         frame_seconds: about how long a frame is.
         window_seconds: of long recordings; None for a training segment.
@@ -48,14 +49,15 @@ class Probe:
     levels: int = 7
     lowest_db: float = -13.0
     highest_db: float = 39.0
-    groups: int = 8
+    groups: int = 2
+    bands: int = 24
     draws: int = 2
     frame_seconds: float = 0.008
     window_seconds: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("levels", 2), ("groups", 1), ("draws", 1), ("seed", 0)):
+        for name, least in (("levels", 2), ("groups", 1), ("bands", 1), ("draws", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"--{name}: got {getattr(self, name)}, expected at least {least}")
         if not self.lowest_db < self.highest_db:
@@ -92,7 +94,7 @@ class Measured:
 
     Attributes:
         errors: [levels, groups, frames], float32.
-        power: [groups, frames], mean square of whitened x.
+        power: [bands, frames], mean square of whitened x.
         numbers: of x that the piece keeps.
         bound: upper bound on minus their log-density, nats; None if left out.
         flow: minus their log-density by the probability flow, nats; None if left out.
@@ -170,14 +172,13 @@ def measure_pieces(
             flow = ProbabilityFlow(bits.steps, latest=level_times(schedule, 2)[0])
             probes = _Source(chosen, probe.seed, x)(0, 0).sign()[None]
             flows = (-flow.along(denoise, schedule, x, probes, mask) - volume).tolist()
-    weights = group_weights(model.representation, probe.groups).to(x.device)
+    weights = group_weights(model.representation, probe.bands).to(x.device)
     power = torch.einsum("gd,bdf->bgf", weights, x.square())
-    both = torch.cat([errors, power[:, None]], dim=1)
-    kept = [_pooled(each[..., _positions(mask, i)], pool) for i, each in enumerate(both)]
-    return [
-        Measured(each[:-1], each[-1], *facts)
-        for each, *facts in zip(kept, numbers, bounds, flows, strict=True)
-    ]
+    found = []
+    for i, facts in enumerate(zip(numbers, bounds, flows, strict=True)):
+        kept = _positions(mask, i)
+        found.append(Measured(_pooled(errors[i, ..., kept], pool), _pooled(power[i, :, kept], pool), *facts))
+    return found
 
 
 class _Source:
@@ -253,12 +254,12 @@ def _volume(x: Tensor, condition: Condition, mask: Tensor) -> Tensor:
     return -deviations.double().log().flatten(1).sum(1)
 
 
-def _pooled(errors: Tensor, pool: int) -> Tensor:
-    """Returns the means over each `pool` positions [levels, groups, ceil(F / pool)] of [levels, groups, F]."""
-    if not bool(errors.isfinite().all()):
+def _pooled(values: Tensor, pool: int) -> Tensor:
+    """Returns the means over each `pool` positions [..., ceil(F / pool)] of [..., F]."""
+    if not bool(values.isfinite().all()):
         raise FloatingPointError("the model gave numbers that are not finite")
-    rest = -errors.shape[-1] % pool
-    padded = torch.nn.functional.pad(errors, (0, rest))
-    counts = torch.nn.functional.pad(torch.ones(errors.shape[-1], device=errors.device), (0, rest))
+    rest = -values.shape[-1] % pool
+    padded = torch.nn.functional.pad(values, (0, rest))
+    counts = torch.nn.functional.pad(torch.ones(values.shape[-1], device=values.device), (0, rest))
     sums = padded.unflatten(-1, (-1, pool)).sum(-1)
     return (sums / counts.unflatten(-1, (-1, pool)).sum(-1)).float().cpu()

@@ -24,11 +24,9 @@ class Tails:
 
     Attributes:
         values: [n], rising.
-        two_sided: whether unusually small values count as well.
     """
 
     values: np.ndarray
-    two_sided: bool
 
     def __post_init__(self) -> None:
         if len(self.values) < LEAST:
@@ -36,21 +34,12 @@ class Tails:
 
     def surprise(self, statistic: np.ndarray) -> np.ndarray:
         """Returns minus log10 of the tail probability [N] of statistics [N]."""
-        above = _upper(self.values, statistic)
-        if not self.two_sided:
-            return above
-        below = _upper(-self.values[::-1], -statistic)
-        return np.maximum(above, below) - math.log10(2)
-
-
-def _upper(values: np.ndarray, statistic: np.ndarray) -> np.ndarray:
-    """Returns minus log10 of the share of rising values [n] that lie above statistics [N]."""
-    count = len(values)
-    beyond = max(2, round(_TAIL * count))
-    threshold = values[count - beyond]
-    excess = max(float(values[count - beyond :].mean() - threshold), 1e-9 * (1 + abs(threshold)))
-    ranks = (count - np.arange(count)) / (count + 1)
-    inside = -np.log10(np.interp(statistic, values, ranks))
-    at_threshold = -math.log10(ranks[count - beyond])
-    outside = at_threshold + (statistic - threshold) / excess / math.log(10)
-    return np.where(statistic > threshold, outside, inside)
+        values, count = self.values, len(self.values)
+        beyond = max(2, round(_TAIL * count))
+        threshold = values[count - beyond]
+        excess = max(float(values[count - beyond :].mean() - threshold), 1e-9 * (1 + abs(threshold)))
+        ranks = (count - np.arange(count)) / (count + 1)
+        inside = -np.log10(np.interp(statistic, values, ranks))
+        at_threshold = -math.log10(ranks[count - beyond])
+        outside = at_threshold + (statistic - threshold) / excess / math.log(10)
+        return np.where(statistic > threshold, outside, inside)

@@ -22,7 +22,8 @@ def fit_threshold(
     ] = 0.05,
     components: Annotated[int, typer.Option(help="Gaussians of the density of frames.")] = 8,
     levels: Annotated[int, typer.Option(help="Noise levels of the denoising error.")] = 7,
-    groups: Annotated[int, typer.Option(help="Of channels of x, neighbours in frequency.")] = 8,
+    groups: Annotated[int, typer.Option(help="Frequency ranges that errors are told for.")] = 2,
+    bands: Annotated[int, typer.Option(help="Frequency bands that the power is told for.")] = 24,
     draws: Annotated[int, typer.Option(help="Of noise, averaged at each level.")] = 2,
     window: Annotated[
         float | None,
@@ -43,7 +44,7 @@ def fit_threshold(
     from audiodiff.model import load
     from audiodiff.synthesis.generation import label_sets
 
-    probe = Probe(levels=levels, groups=groups, draws=draws, window_seconds=window, seed=seed)
+    probe = Probe(levels=levels, groups=groups, bands=bands, draws=draws, window_seconds=window, seed=seed)
     trained = load(model, device)
     recordings = find_sources(inputs, trained.labels, label_sets(trained.labels, label or [], [], 1)[0])
     detector, facts = fit_detector(trained, model, recordings, probe, false_alarms, components, batch)

@@ -66,6 +66,7 @@ def test_windows_of_a_long_recording_equal_the_whole(tmp_path: Path, kind: str) 
     for one, another in zip(cut, whole, strict=True):
         np.testing.assert_allclose(one.errors, another.errors, rtol=1e-3, atol=1e-5)
         np.testing.assert_allclose(one.kept, another.kept, rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(one.profile, another.profile, rtol=1e-3, atol=1e-3)
         assert one.bound_bits == pytest.approx(another.bound_bits, rel=1e-4)
 
 
