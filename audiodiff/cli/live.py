@@ -131,8 +131,7 @@ def _limited(blocks: Iterable[Tensor], seconds: float | None, sample_rate: int) 
 
 
 def _write(blocks: Iterable[Tensor], target: str, model: AudioDiffusion) -> None:
-    from audiodiff.synthesis.forms import write_pcm
-    from audiodiff.synthesis.recordings import writing_blocks
+    from audiodiff.synthesis.recordings import write_pcm, writing_blocks
 
     channels = model.representation.channels
     if target == "-":

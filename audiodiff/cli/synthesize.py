@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 
 def synthesize(
-    model: Annotated[Path, typer.Argument(help="Model folder, or the run folder that holds it.")],
+    model: Annotated[
+        Path, typer.Argument(help="Model or run folder, or a shipped model's name (`audiodiff models`).")
+    ],
     out: Annotated[
         Path, typer.Option(help="Folder for the wav files, samples.json and spectrograms.png.")
     ] = Path("samples"),
@@ -90,7 +92,10 @@ def synthesize(
         typer.Option(help="Two seeds or recordings: --count sounds from one to the other.", metavar="A B"),
     ] = None,
     stream: Annotated[
-        str | None, typer.Option(help="Write one sound block by block to this wav file, or - for raw stdout.")
+        str | None,
+        typer.Option(
+            help="Write one sound block by block (a text by sentences) to this wav file, or - for raw stdout."
+        ),
     ] = None,
     window: Annotated[
         float | None,
@@ -108,7 +113,9 @@ def synthesize(
     ] = None,
     vocoder: Annotated[
         Path | None,
-        typer.Option(help="Vocoder of the text model's mel.", show_default="Griffin-Lim, if one is needed"),
+        typer.Option(
+            help="Vocoder of the text model's mel.", show_default="the one that it names, else Griffin-Lim"
+        ),
     ] = None,
     speed: Annotated[
         float | None, typer.Option(help="2 speaks twice as fast as the text model by itself.")
@@ -147,7 +154,8 @@ def synthesize(
     details = {"--strength": strength, "--window": window}
     details |= {"--guide-strength": guide_strength, "--guide-chroma": guide_chroma}
     if takes_text(trained):
-        _refuse(by_label | forms | details, "this model speaks; it takes --text or --text-file")
+        others = {name: value for name, value in forms.items() if name != "--stream"}
+        _refuse(by_label | others | details, "this model speaks; it takes --text or --text-file")
         tts = TextToSpeech(
             trained,
             None if vocoder is None else Vocoder.load(vocoder, device),
@@ -155,7 +163,7 @@ def synthesize(
             phrasing=Phrasing(batch=batch),
         )
         manner = Manner(seed, speaker, 1.0 if speed is None else speed, temperature)
-        _speak(tts, manner, by_text | {"model": model}, out)
+        _speak(tts, manner, by_text | {"model": model, "--stream": stream}, out)
         return
     _refuse(by_text, "this model is told no text; its sounds are chosen by --label")
     _check_forms(forms, details, by_label)
@@ -258,8 +266,8 @@ def _guide(model: AudioDiffusion, guide: Path, strength: float | None, chroma: f
 
 
 def _speak(tts: TextToSpeech, manner: Manner, asked: Mapping[str, object], out: Path) -> None:
-    """Speaks --text or the lines of --text-file into a samples folder."""
-    from audiodiff.synthesis.speaking import SpeakingRequest, read_lines, speak
+    """Speaks --text or the lines of --text-file into a samples folder, or --text into --stream."""
+    from audiodiff.synthesis.speaking import SpeakingRequest, read_lines, speak, speak_into
 
     text, file = asked["--text"], asked["--text-file"]
     if (text is None) == (file is None):
@@ -268,11 +276,17 @@ def _speak(tts: TextToSpeech, manner: Manner, asked: Mapping[str, object], out: 
             if text is None
             else "--text and --text-file: give one of the two"
         )
+    target = asked["--stream"]
+    if target is not None:
+        _refuse({name: asked[name] for name in ("--text-file", "--return-mel")}, "--stream speaks one --text")
+        seconds = speak_into(tts, str(text), manner, str(target))
+        typer.echo(f"{seconds:.2f} s in {target} ({tts.route})", err=target == "-")
+        return
     texts, skipped = ([str(text)], 0) if text is not None else read_lines(Path(str(file)))
     vocoder = asked["--vocoder"]
     facts: dict[str, object] = {
         "model": str(asked["model"]),
-        "vocoder": None if vocoder is None else str(vocoder),
+        "vocoder": tts.route.companion if vocoder is None else str(vocoder),
     }
     facts |= {"command": _command(), "empty_lines": skipped}
     request = SpeakingRequest(texts, manner, bool(asked["--return-mel"]))

@@ -9,7 +9,7 @@ import asyncio
 import io
 import struct
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,19 @@ class Refused(Exception):
     def __init__(self, status: int, kind: str, message: str) -> None:
         super().__init__(message)
         self.status, self.kind = status, kind
+
+
+def content_type(request: Request, accepted: Collection[str]) -> str:
+    """Returns what a request says that its body is.
+
+    Raises:
+        Refused: something else than the accepted.
+    """
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind not in accepted:
+        one_of = "one of " if len(accepted) > 1 else ""
+        raise Refused(415, "content-type", f"got {kind or 'none'}; expected {one_of}{', '.join(accepted)}")
+    return kind
 
 
 class Server:
@@ -68,6 +81,16 @@ class Server:
         if not content:
             raise Refused(400, "body", "empty body")
         return content
+
+    async def audio(self, request: Request, job: Job, kind: str, stream: bool) -> Response:
+        """Returns the audio of a job whose request's body is read, finished or piece by piece.
+
+        Raises:
+            Refused, InputError: as `whole` and `stream`.
+        """
+        if stream:
+            return await self.stream(request, lambda: self.engine.stream(job), kind)
+        return await self.whole(request, job, kind)
 
     async def whole(self, request: Request, job: Job, kind: str) -> Response:
         """Returns the finished audio.

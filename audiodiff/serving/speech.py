@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -18,7 +18,7 @@ from fastapi.responses import Response
 from torch import Tensor
 
 from audiodiff.errors import InputError
-from audiodiff.serving.server import FORMATS, Refused, Server
+from audiodiff.serving.server import FORMATS, Refused, Server, content_type
 from audiodiff.serving.worker import Job, Limits
 from audiodiff.synthesis.speech import Manner
 from audiodiff.synthesis.text_to_speech import TextToSpeech
@@ -86,6 +86,10 @@ class Speaking:
         """Returns the waveform [T] of each text."""
         return [next(self.tts.many([job.text], job.manner)).waveform for job in jobs]
 
+    def stream(self, job: SpeechJob) -> Iterator[Tensor]:
+        """Yields the waveform [T] of a text sentence by sentence."""
+        return self.tts.stream(job.text, job.manner)
+
     def wish(self, content: bytes, limits: Limits) -> SpeechWish:
         """Returns what a body asks.
 
@@ -147,16 +151,7 @@ def add_speech(app: FastAPI, server: Server, engine: Speaking) -> None:
     @app.post("/v1/audio/speech")
     async def speech(request: Request) -> Response:
         deadline = monotonic() + server.limits.timeout_seconds
-        kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-        if kind != "application/json":
-            raise Refused(415, "content-type", f"got {kind or 'none'}; expected application/json")
+        content_type(request, ["application/json"])
         wish = engine.wish(await server.body(request), server.limits)
-        if wish.stream:
-            manner = wish.manner
-            return await server.stream(
-                request,
-                lambda: engine.tts.stream(wish.text, manner.seed, manner.speaker, manner.speed),
-                wish.format,
-            )
         job = SpeechJob(deadline=deadline, text=wish.text, manner=wish.manner)
-        return await server.whole(request, job, wish.format)
+        return await server.audio(request, job, wish.format, wish.stream)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from audiodiff.errors import InputError
 from audiodiff.interval import choices
-from audiodiff.serving.server import FORMATS, Refused, Server
+from audiodiff.serving.server import FORMATS, Refused, Server, content_type
 from audiodiff.serving.worker import Job, Limits
 from audiodiff.synthesis.resynthesis import read_source
 from audiodiff.synthesis.vocoder import Vocoder
@@ -168,14 +168,8 @@ def add_vocoding(app: FastAPI, server: Server, engine: Vocoding) -> None:
     @app.post("/v1/vocode")
     async def vocode(request: Request) -> Response:
         deadline = monotonic() + server.limits.timeout_seconds
-        kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-        if kind not in CONTENT_TYPES:
-            raise Refused(
-                415, "content-type", f"got {kind or 'none'}; expected one of {', '.join(CONTENT_TYPES)}"
-            )
+        kind = content_type(request, CONTENT_TYPES)
         wish = engine.wish(request)
         content = await server.body(request)
         job = await run_in_threadpool(engine.job, content, CONTENT_TYPES[kind], wish, deadline, server.limits)
-        if wish.stream:
-            return await server.stream(request, lambda: engine.stream(job), wish.format)
-        return await server.whole(request, job, wish.format)
+        return await server.audio(request, job, wish.format, wish.stream)

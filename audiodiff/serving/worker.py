@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from time import monotonic
@@ -93,6 +93,14 @@ class Engine(Protocol[Made]):
 
         Raises:
             InputError: a request that cannot be made.
+        """
+        ...
+
+    def stream(self, job: Made) -> Iterator[Tensor]:
+        """Yields the waveform [T] of one request piece by piece.
+
+        Raises:
+            InputError: a request that cannot be made, or not piece by piece.
         """
         ...
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 from rich.progress import Progress, TaskID
@@ -23,7 +22,7 @@ from audiodiff.synthesis.generation import Request, file_name, record_of
 from audiodiff.synthesis.long_form import LongForm, LongRequest
 from audiodiff.synthesis.loops import loop_noise, loop_samples, make_loops
 from audiodiff.synthesis.morph import End, MorphRequest, morph
-from audiodiff.synthesis.recordings import Recording, pcm, writing_blocks
+from audiodiff.synthesis.recordings import Recording, stream_file, write_pcm, writing_blocks
 from audiodiff.synthesis.samples import Sample, draw_samples, write_record, write_sample
 from audiodiff.synthesis.variation import VariationRequest, vary
 
@@ -80,27 +79,12 @@ def stream(model: AudioDiffusion, request: Request, place: Place, target: str) -
     (label,) = request.labels
     blocks, channels = _long(model, request, place, 0), model.representation.channels
     if target != "-":
-        path, length = Path(target), request.samples_of(model, place.source)
-        if path.suffix.lower() != ".wav":
-            raise InputError(f"--stream {target}: expected a file name that ends in .wav, or - for stdout")
+        path, length = stream_file(target), request.samples_of(model, place.source)
         return _Writing(path, model.sample_rate, channels, length).write(
             Sample(path.name, dict(label)), blocks
         )
     samples = write_pcm(blocks, sys.stdout.buffer)
     return Sample("-", dict(label), round(samples / model.sample_rate, 4))
-
-
-def write_pcm(blocks: Iterable[Tensor], pipe: BinaryIO) -> int:
-    """Writes waveforms [C, n] as 16-bit little-endian samples and returns how many; ends when the reader goes."""
-    samples = 0
-    for block in blocks:
-        try:
-            pipe.write(pcm(block).astype("<i2").tobytes())
-            pipe.flush()
-        except BrokenPipeError:
-            break
-        samples += block.shape[-1]
-    return samples
 
 
 def generate_loops(model: AudioDiffusion, request: Request, place: Place) -> list[Sample]:

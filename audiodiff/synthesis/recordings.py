@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -186,6 +187,31 @@ def writing_blocks(path: Path, sample_rate: int, channels: int) -> Iterator[Bloc
     except BaseException:  # also Ctrl-C
         writer.discard()
         raise
+
+
+def write_pcm(blocks: Iterable[Tensor], pipe: BinaryIO) -> int:
+    """Writes waveforms [C, n] as 16-bit little-endian samples and returns how many; ends when the reader goes."""
+    samples = 0
+    for block in blocks:
+        try:
+            pipe.write(pcm(block).astype("<i2").tobytes())
+            pipe.flush()
+        except BrokenPipeError:
+            break
+        samples += block.shape[-1]
+    return samples
+
+
+def stream_file(target: str) -> Path:
+    """Returns the file that a stream is to be written to.
+
+    Raises:
+        InputError: a name that is not that of a wav file.
+    """
+    path = Path(target)
+    if path.suffix.lower() != ".wav":
+        raise InputError(f"--stream {target}: expected a file name that ends in .wav, or - for stdout")
+    return path
 
 
 def pcm(waveform: Tensor) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from audiodiff.files import write_whole
 from audiodiff.progress import progress_bar
 from audiodiff.synthesis.alignment_picture import draw_alignment
 from audiodiff.synthesis.cost import Meter, Work
+from audiodiff.synthesis.recordings import stream_file, write_pcm, writing_blocks
 from audiodiff.synthesis.samples import Sample, draw_samples, write_record, write_sample
 from audiodiff.synthesis.sampling import describe
 from audiodiff.synthesis.speech import Manner, Speech
@@ -102,6 +104,25 @@ def speak(tts: TextToSpeech, request: SpeakingRequest, facts: Mapping[str, Any],
     write_record(out, {**facts, **record, "spoken": spoken}, samples, cost)
     draw_samples(out, pictured, tts.sample_rate)
     return [f"{one['file']}: left out {one['left_out']}" for one in spoken if one["left_out"]]
+
+
+def speak_into(tts: TextToSpeech, text: str, manner: Manner, target: str) -> float:
+    """Speaks a text sentence by sentence into a wav file, or as 16-bit samples without header to stdout for "-".
+
+    Returns:
+        Seconds that were written.
+
+    Raises:
+        InputError: a text that cannot be spoken, a name that is not that of a wav file, a place that cannot be written.
+    """
+    path = None if target == "-" else stream_file(target)
+    pieces = (piece[None] for piece in tts.stream(text, manner))
+    if path is None:
+        return write_pcm(pieces, sys.stdout.buffer) / tts.sample_rate
+    with writing_blocks(path, tts.sample_rate, 1) as file:
+        for piece in pieces:
+            file.write(piece)
+    return file.samples / tts.sample_rate
 
 
 def _described(speech: Speech) -> dict[str, Any]:

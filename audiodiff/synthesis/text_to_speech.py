@@ -167,38 +167,30 @@ class TextToSpeech:
             own, spoken = spoken[: len(parts)], spoken[len(parts) :]
             yield Speech(self._joined(own), self.sample_rate, tuple(own), unsaid)
 
-    def stream(
-        self,
-        text: str,
-        seed: int = 0,
-        speaker: str | None = None,
-        speed: float = 1.0,
-        temperature: float | None = None,
-    ) -> Iterator[Tensor]:
+    def stream(self, text: str, manner: Manner | None = None) -> Iterator[Tensor]:
         """Returns the waveform [T] of a text sentence by sentence, each with the pause before it.
 
         Together they are what a call gives, within float rounding: a call diffuses several sentences at once. The
-        text is read before the first sentence is spoken; arguments and errors are those of a call.
+        text is read before the first sentence is spoken; errors are those of a call.
+
+        Args:
+            text: as it is written.
+            manner: how it is spoken; None for `Manner()`.
         """
-        manner = Manner(seed, speaker, speed, temperature)
+        manner = Manner() if manner is None else manner
         return self._stream(self._read_alone(text, manner), manner)
 
-    def mel(
-        self,
-        text: str,
-        seed: int = 0,
-        speaker: str | None = None,
-        speed: float = 1.0,
-        temperature: float | None = None,
-    ) -> Tensor:
+    def mel(self, text: str, manner: Manner | None = None) -> Tensor:
         """Returns the mel [n_mels, F] of a text in the model's own convention, silence between the sentences.
 
-        Arguments are those of a call.
+        Args:
+            text: as it is written.
+            manner: how it is spoken; None for `Manner()`.
 
         Raises:
             InputError: as a call, or a model that makes audio without a mel.
         """
-        manner = Manner(seed, speaker, speed, temperature)
+        manner = Manner() if manner is None else manner
         _ = self.route.log_mel
         parts = self._read_alone(text, manner)
         made = (one for few in self._batches(parts) for one in self.route.diffuse(few, manner))

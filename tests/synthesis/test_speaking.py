@@ -12,6 +12,7 @@ from PIL import Image
 
 import audiodiff
 from audiodiff.cli.app import main
+from audiodiff.synthesis.speech import Manner
 from tests.tiny import save_random_model
 from tests.tiny_text import saved, text_recipe, vocoder_recipe
 
@@ -62,7 +63,7 @@ def test_a_text_becomes_a_samples_folder(run, models: Path, tmp_path: Path) -> N
     expected = tts(text, seed=3, speed=0.8)
     assert np.abs(heard(out / "text_0000.wav") - expected.waveform.numpy()).max() < 1e-4
     np.testing.assert_allclose(
-        np.load(out / "text_0000.npy"), tts.mel(text, seed=3, speed=0.8).numpy(), atol=1e-4
+        np.load(out / "text_0000.npy"), tts.mel(text, Manner(seed=3, speed=0.8)).numpy(), atol=1e-4
     )
     record = json.loads((out / "samples.json").read_text())
     assert record["files"][0]["text"] == text
@@ -73,6 +74,23 @@ def test_a_text_becomes_a_samples_folder(run, models: Path, tmp_path: Path) -> N
     with Image.open(out / "text_0000.alignment.png") as two_rows:
         assert two_rows.size[1] > 300
     assert (out / "spectrograms.png").is_file()
+
+
+def test_a_text_is_streamed_sentence_by_sentence_into_a_file_or_a_pipe(
+    models: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, said = "It is 9:05. Good morning.", tmp_path / "said.wav"
+    expected = audiodiff.TextToSpeech.load(models / "mel")(text, seed=3).waveform.numpy()
+    command = ["audiodiff", "synthesize", str(models / "mel"), "--text", text, "--seed", "3", "--stream"]
+    for target in (str(said), "-"):
+        monkeypatch.setattr("sys.argv", [*command, target])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert not stop.value.code
+    out = capfdbinary.readouterr().out
+    _, piped = out.split(b"\n", 1)  # what the first command said, then the samples of the second
+    assert np.abs(heard(said) - expected).max() < 1e-4
+    assert (np.frombuffer(piped, "<i2") == np.rint(heard(said) * 2.0**15)).all()
 
 
 def test_each_line_of_a_file_is_a_text_and_empty_lines_are_counted(run, models: Path, tmp_path: Path) -> None:
@@ -113,6 +131,14 @@ def test_a_straight_model_needs_no_vocoder(run, models: Path, tmp_path: Path) ->
         ("mel", ["--text", "Hi", "--guidance", "2"], "--guidance: this model speaks"),
         ("mel", ["--text", "Hi", "--vocoder", "digits"], "not conditioned on a mel"),
         ("mel", ["--text", "Hi", "--vocoder", "other"], "f_max: 3000.0, expected 4000.0"),
+        ("mel", ["--text", "Hi", "--stream", "said.mp3"], "ends in .wav, or - for stdout"),
+        ("mel", ["--text", "Привет", "--stream", "said.wav"], "can say nothing"),
+        (
+            "mel",
+            ["--text-file", "lines.txt", "--stream", "said.wav"],
+            "--text-file: --stream speaks one --text",
+        ),
+        ("mel", ["--stream", "said.wav"], "say what, with --text"),
         ("straight", ["--text", "Hi", "--vocoder", "vocoder"], "leave the vocoder out"),
         ("straight", ["--text", "Hi", "--return-mel"], "no mel to return"),
         ("speakers", ["--text", "Hi", "--speaker", "eve"], "anna, bob"),
@@ -136,6 +162,7 @@ def test_a_mistake_is_one_line_and_writes_nothing(
     assert lines[-1].startswith("audiodiff: ")
     assert says in lines[-1]
     assert not (tmp_path / "out").exists()
+    assert not [*models.glob("*said*")]
 
 
 def test_a_line_that_cannot_be_spoken_is_named_by_its_number(run, models: Path, tmp_path: Path) -> None:

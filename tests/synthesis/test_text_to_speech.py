@@ -75,7 +75,7 @@ def test_a_sentence_sounds_the_same_whatever_comes_after_it_and_in_any_batch(tts
 
 
 def test_a_stream_is_the_whole_speech_sentence_by_sentence(tts: TextToSpeech) -> None:
-    pieces = [*tts.stream(LONG, seed=2)]
+    pieces = [*tts.stream(LONG, Manner(seed=2))]
     assert len(pieces) == 3
     near(torch.cat(pieces), tts(LONG, seed=2).waveform)
 
@@ -102,7 +102,7 @@ def test_temperature_divides_the_starting_noise(tts: TextToSpeech) -> None:
 @pytest.mark.parametrize("route", ["griffin-lim", "vocoder"])
 def test_the_mel_is_what_the_speech_was_made_of(route: str) -> None:
     tts = made(route)
-    speech, mel = tts(LONG, seed=4), tts.mel(LONG, seed=4)
+    speech, mel = tts(LONG, seed=4), tts.mel(LONG, Manner(seed=4))
     parts = [sentence.mel for sentence in speech.sentences]
     assert all(part is not None for part in parts)
     assert torch.equal(mel, tts.joined_mel([part for part in parts if part is not None]))
