@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from audiodiff.hardware import peak_memory_bytes
 from audiodiff.networks.wavenet import ConditionShape, WaveNet
 from audiodiff.types import Condition
 
@@ -115,9 +116,7 @@ def contestant(name: str, setting: Setting, pipe: Connection) -> None:
         wall, processor = time.perf_counter(), time.process_time()
         step()
         pipe.send((time.perf_counter() - wall, time.process_time() - processor))
-    # Not getrusage's: Linux lets a new process begin with its parent's number.
-    status = Path("/proc/self/status").read_text()
-    pipe.send(int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) * 1024)
+    pipe.send(peak_memory_bytes())
 
 
 def measure(setting: Setting, repeats: int) -> dict[str, Record]:

@@ -35,6 +35,7 @@ from audiodiff.diffusion.samplers import DDIM, Ancestral, Sampler
 from audiodiff.diffusion.schedules import BetaTable
 from audiodiff.diffusion.times import BetaGrid, UniformGrid
 from audiodiff.files import write_whole
+from audiodiff.hardware import peak_memory_bytes
 from audiodiff.interop import lmnt_diffwave
 from audiodiff.interop.lmnt_diffwave import LmntDiffWave
 from audiodiff.model import AudioDiffusion, build, load
@@ -175,12 +176,10 @@ def compare(calls: dict[str, Call], repeats: int, what: str) -> list[Timing]:
 
 
 def resident() -> float:
-    """Returns the most memory that this process had resident so far, in megabytes.
-
-    Not getrusage's: Linux lets a new process begin with its parent's number.
-    """
-    status = Path("/proc/self/status").read_text()
-    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) * 1024 / 1e6
+    """Returns the most memory that this process had resident so far, in megabytes."""
+    peak = peak_memory_bytes()
+    assert peak is not None, "Linux tells"
+    return peak / 1e6
 
 
 def peak_megabytes(name: str, lmnt: Path | None, weights: Path | None, seconds: float, threads: int) -> float:

@@ -21,5 +21,11 @@ EtaOption = Annotated[
     float | None,
     typer.Option("--eta", help="Share of new noise, of ddim and its kin: 0 deterministic, 1 ancestral."),
 ]
+MelIterationsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--mel-iterations", help="Moves each waveform to its mel so often.", show_default="the model's own"
+    ),
+]
 SeedOption = Annotated[int, typer.Option("--seed", help="The same seed gives the same audio.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, ...")]

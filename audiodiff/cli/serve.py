@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from audiodiff.cli.options import DeviceOption, EtaOption, GridOption, SamplerOption, StepsOption
+from audiodiff.cli.options import (
+    DeviceOption,
+    EtaOption,
+    GridOption,
+    MelIterationsOption,
+    SamplerOption,
+    StepsOption,
+)
 
 
 def serve(
@@ -33,10 +40,7 @@ def serve(
     steps: StepsOption = None,
     grid: GridOption = None,
     eta: EtaOption = None,
-    mel_iterations: Annotated[
-        int | None,
-        typer.Option(help="Moves each waveform to its mel so often.", show_default="the model's own"),
-    ] = None,
+    mel_iterations: MelIterationsOption = None,
     device: DeviceOption = "cpu",
 ) -> None:
     """Serve a vocoder (POST a mel or audio to /v1/vocode) or speech (POST JSON to /v1/audio/speech)."""

@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-from audiodiff.cli.options import DeviceOption, EtaOption, GridOption, SamplerOption, SeedOption, StepsOption
+from audiodiff.cli.options import (
+    DeviceOption,
+    EtaOption,
+    GridOption,
+    MelIterationsOption,
+    SamplerOption,
+    SeedOption,
+    StepsOption,
+)
 
 
 def vocode(
@@ -24,10 +32,7 @@ def vocode(
     steps: StepsOption = None,
     grid: GridOption = None,
     eta: EtaOption = None,
-    mel_iterations: Annotated[
-        int | None,
-        typer.Option(help="Moves the waveform to its mel so often.", show_default="the model's own"),
-    ] = None,
+    mel_iterations: MelIterationsOption = None,
     temperature: Annotated[
         float | None,
         typer.Option(help="Divides the noise that sampling starts from.", show_default="the model's own"),
