@@ -26,6 +26,7 @@ from audiodiff.cli.import_checkpoint import import_checkpoint
 from audiodiff.cli.info import info
 from audiodiff.cli.judge import judge
 from audiodiff.cli.likelihood import likelihood
+from audiodiff.cli.listening_test import listening_test
 from audiodiff.cli.live import live
 from audiodiff.cli.merge import merge
 from audiodiff.cli.models import models
@@ -72,6 +73,7 @@ app.command()(recognizer)
 app.command()(texts)
 app.command()(evaluate)
 app.command()(compare)
+app.add_typer(listening_test, name="listening-test")
 app.command()(likelihood)
 app.command()(score)
 app.command("fit-threshold")(fit_threshold)

@@ -58,12 +58,10 @@ def differences(
             if len(common) < 2:
                 continue
             gaps = np.array([one[file] - other[file] for file in common])
-            found.append(
-                Difference(
-                    measure, first, second, len(common), float(gaps.mean()), _interval(gaps, seed), _p(gaps)
-                )
-            )
-    return _corrected(found)
+            interval, p = _interval(gaps, seed), signed_rank(gaps)
+            found.append(Difference(measure, first, second, len(common), float(gaps.mean()), interval, p))
+    raised = holm([each.p for each in found])
+    return [replace(each, p=p) for each, p in zip(found, raised, strict=True)]
 
 
 def _interval(gaps: np.ndarray, seed: int) -> tuple[float, float]:
@@ -72,7 +70,8 @@ def _interval(gaps: np.ndarray, seed: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _p(gaps: np.ndarray) -> float | None:
+def signed_rank(gaps: np.ndarray) -> float | None:
+    """Returns the two-sided p-value of Wilcoxon's signed-rank test of differences [N], None for too few."""
     from scipy.stats import wilcoxon
 
     if len(gaps) < FEWEST_FILES:
@@ -82,11 +81,11 @@ def _p(gaps: np.ndarray) -> float | None:
     return float(wilcoxon(gaps).pvalue)
 
 
-def _corrected(found: Sequence[Difference]) -> list[Difference]:
-    """Returns the differences with Holm's p-values: the k-th smallest of m times m - k + 1, never falling."""
-    tested = sorted((each.p, number) for number, each in enumerate(found) if each.p is not None)
-    result, highest = list(found), 0.0
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Returns Holm's p-values: the k-th smallest of m times m - k + 1, never falling; None stays."""
+    tested = sorted((p, number) for number, p in enumerate(p_values) if p is not None)
+    raised, highest = list(p_values), 0.0
     for rank, (p, number) in enumerate(tested):
         highest = max(highest, min(1.0, p * (len(tested) - rank)))
-        result[number] = replace(found[number], p=highest)
-    return result
+        raised[number] = highest
+    return raised

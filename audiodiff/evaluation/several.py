@@ -142,8 +142,8 @@ def _joined(results: Sequence[Results], command: str, seed: int) -> Content:
         for each in content.systems:
             system = _on(each, common, seed) if common else each
             name = its.name if system.name == own else system.name
-            known = systems.get(name)
-            if known is not None and (known.values, known.means) == (system.values, system.means):
+            namesake = systems.get(name)
+            if namesake is not None and (namesake.values, namesake.means) == (system.values, system.means):
                 continue  # recordings and baselines that the experiments share
             name = name if name not in systems else f"{name} ({its.name})"
             systems[name] = replace(system, name=name)

@@ -1,8 +1,12 @@
-"""A prepared mini corpus and a small judge of it, made once."""
+"""A prepared mini corpus and a small judge of it, made once; a real browser."""
 
 from __future__ import annotations
 
+import functools
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,3 +30,21 @@ def judge(mini: Path) -> Judge:
     trained = train_judge(train, dev, "sound", 0, JudgeTraining(updates=40, batch_size=16))
     examine_judge(trained, test)
     return trained
+
+
+@functools.cache
+def chromium() -> str | None:
+    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    place = chromium()
+    if place is None:
+        pytest.skip("no Chromium (Debian, Ubuntu: apt install chromium)")
+    playwright = pytest.importorskip("playwright.sync_api")
+    arguments = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
+    with playwright.sync_playwright() as running:
+        opened = running.chromium.launch(executable_path=place, args=arguments)
+        yield opened
+        opened.close()

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import re
-import shutil
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -204,24 +201,6 @@ def test_scores_of_sets_are_on_the_page_too() -> None:
         system.name: system.means["frechet"].value for system in content.systems if "frechet" in system.means
     }
     assert means == {"real training split": 4.0, "good": 24.0}
-
-
-@functools.cache
-def chromium() -> str | None:
-    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
-@pytest.fixture
-def browser() -> Iterator[Any]:
-    place = chromium()
-    if place is None:
-        pytest.skip("no Chromium (Debian, Ubuntu: apt install chromium)")
-    playwright = pytest.importorskip("playwright.sync_api")
-    arguments = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
-    with playwright.sync_playwright() as running:
-        opened = running.chromium.launch(executable_path=place, args=arguments)
-        yield opened
-        opened.close()
 
 
 def test_page_lives_in_a_browser(
