@@ -18,7 +18,7 @@ from audiodiff.evaluation.listening.report import write_results
 # The page's policy forbids what playwright waits by.
 WAIT = """(met => new Promise((done, fail) => {
     const look = () => (met() ? done() : setTimeout(look, 10));
-    setTimeout(() => fail(new Error("in vain")), 10000);
+    setTimeout(() => fail(new Error("in vain")), 30000);
     look();
 }))"""
 SCORES = {

@@ -152,7 +152,9 @@ def design(question: Question, command: str, show: bool = False) -> Design:
     practice, *counted = chosen
     names = _Names(stimuli, draw)
     trials = [trial for file in sorted(counted) for trial in _trials(question, names, stimuli, file)]
-    first = list(itertools.islice(_trials(replace(question, repeats=1), names, stimuli, practice), _PRACTISED))
+    first = list(
+        itertools.islice(_trials(replace(question, repeats=1), names, stimuli, practice), _PRACTISED)
+    )
     loudest = max(names.sounds, key=lambda name: float(np.sqrt(np.mean(names.sounds[name] ** 2))))
     text = question.text or _QUESTIONS[question.kind]
     key: dict[str, Any] = {

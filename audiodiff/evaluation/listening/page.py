@@ -83,8 +83,8 @@ def render(design: Design, show: bool = False) -> str:
         "<header><h1>Listening test</h1>"
         '<button id="theme" type="button" aria-pressed="false">Light or dark</button></header>\n'
         f'<main id="main">\n<section id="welcome"><p>{html.escape(_HOW[design.kind])}</p>'
-        f"<p>There are {count} questions, after {first} to practise. Use headphones, in a quiet room. You may close this "
-        "page at any time and go on later in the same browser.</p>"
+        f"<p>There are {count} questions, after {first} to practise. Use headphones, in a quiet room. You may close "
+        "this page at any time and go on later in the same browser.</p>"
         '<form id="begin"><label>Your code (a name or number that the experimenter gave you)'
         '<input id="listener" required maxlength="60" autocomplete="off" spellcheck="false"></label>'
         '<button type="submit">Begin</button></form></section>\n'
