@@ -239,6 +239,8 @@ def test_answers_are_read_by_the_key_and_reported(folders: dict[str, Path], tmp_
     assert {name: each["mean"] for name, each in numbers["systems"].items()} == scores
     assert numbers["incomplete"] == {"ben": 4}
     assert "ben answered 4 of 9 questions" in text
+    assert "One listener alone" not in text
+    assert "One listener alone" in write_results(files[:1], key, tmp_path / "one", 0, "the command")
     assert "| fine-voice | 4.00 [4.00, 4.00] | 0.00 |" in text
     assert (tmp_path / "out" / "RESULTS.md").read_text() == text
     assert (tmp_path / "out" / "results.png").stat().st_size > 5000

@@ -130,6 +130,8 @@ def text_of(key: Key, answers: Answers, found: Findings, command: str) -> str:
         f"- {listener} answered {count} of {len(key.trials)} questions, which count."
         for listener, count in found.incomplete.items()
     ]
+    if listeners - len(found.left_out) == 1:
+        lines.append("- One listener alone: nothing here tells how others would answer.")
     if key.kind == MUSHRA:
         rule = f"rate the hidden reference below {LOWEST_REFERENCE:g} in more than {100 * MOST_MISSES:g} % of items"
         lines.append(
@@ -190,7 +192,7 @@ def _picture(key: Key, found: Findings) -> bytes:
     axes = figure.subplots()
     for place, (mean, (low, high)) in enumerate(rows.values()):
         axes.plot([low, high], [place, place], color="tab:blue", linewidth=2)
-        axes.plot([mean], [place], "o", color="tab:blue")
+        axes.plot([mean], [place], "o", color="tab:blue", clip_on=False)
         axes.annotate(
             f"{mean:.3g}", (mean, place), (0, 7), textcoords="offset points", ha="center", fontsize=8
         )
