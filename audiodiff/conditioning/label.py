@@ -5,7 +5,8 @@ has a function of the number in its place, which knows what lies between the num
 
     number v -> p = 2 (v - low) / (high - low) - 1 -> [p, sin(2^k pi p / 2), cos(2^k pi p / 2)] -> two layers
 
-(the features of Tancik et al. 2020, "Fourier features", arXiv 2006.10739, eq. 5, with frequencies an octave apart).
+(the features of Tancik et al. 2020, "Fourier features", arXiv 2006.10739, eq. 5, with frequencies an octave apart up
+to one that tells neighbouring steps apart).
 The vectors of all names add up to condition.vector, the shared label embedding of Kong et al. 2021, section 5.3.
 """
 
@@ -22,7 +23,6 @@ from audiodiff.errors import InputError
 from audiodiff.interval import Interval, LabelValues, choices, label_values
 from audiodiff.types import Batch, Condition
 
-_OCTAVES = 6  # the finest wave repeats 16 times within the interval
 _HIDDEN = 128
 
 
@@ -39,15 +39,17 @@ class IntervalTable(nn.Module):
         super().__init__()
         self.last = len(interval)  # the place of "any", as in a table
         self.scale = 2 * interval.step / (interval.high - interval.low)
+        # The finest wave repeats with every one to two steps.
+        self.octaves = math.ceil(math.log2(max(2, len(interval) - 1))) + 1
         self.layers = nn.Sequential(
-            nn.Linear(1 + 2 * _OCTAVES, _HIDDEN), nn.SiLU(), nn.Linear(_HIDDEN, features)
+            nn.Linear(1 + 2 * self.octaves, _HIDDEN), nn.SiLU(), nn.Linear(_HIDDEN, features)
         )
         self.any = nn.Parameter(torch.randn(features))
 
     def forward(self, places: Tensor) -> Tensor:
         """Returns [B, D] for places [B] in steps above low, of which len(interval) means any."""
         position = (places * self.scale - 1).to(self.any.dtype)[:, None]
-        angles = position * (math.pi / 2 * 2.0 ** torch.arange(_OCTAVES, device=position.device))
+        angles = position * (math.pi / 2 * 2.0 ** torch.arange(self.octaves, device=position.device))
         known = self.layers(torch.cat([position, angles.sin(), angles.cos()], 1))
         return torch.where((places == self.last)[:, None], self.any, known)
 

@@ -153,6 +153,8 @@ class Transpose:
         label: name of the label, a number in semitones such as a MIDI number.
         lowest_pitch: no label is moved below it.
         highest_pitch: none is moved above it.
+        step_semitones: 0 draws any distance between the bounds; 1 the lowest and whole semitones above it, so that of
+            a keyboard's notes come its other keys and nothing between them.
 
     Raises:
         InputError: bounds that are not in order, or semitones beyond an octave.
@@ -163,9 +165,12 @@ class Transpose:
     label: str = "pitch"
     lowest_pitch: float = 0.0
     highest_pitch: float = 127.0
+    step_semitones: float = 0.0
 
     def __post_init__(self) -> None:
         check_range("Transpose: semitones", self.lowest_semitones, self.highest_semitones, -12, 12)
+        if not 0 <= self.step_semitones <= 24:
+            raise InputError(f"Transpose: step_semitones: got {self.step_semitones}, expected 0 to 24")
         check_range("Transpose: pitches", self.lowest_pitch, self.highest_pitch, -1000, 1000)
 
     def __call__(self, waveform: Tensor, generator: np.random.Generator) -> Tensor:
@@ -180,7 +185,7 @@ class Transpose:
         Raises:
             InputError: the label is no number, or lies outside of its bounds.
         """
-        semitones = generator.uniform(self.lowest_semitones, self.highest_semitones)
+        semitones = self._drawn(generator)
         pitch = self._pitch(labels)
         if pitch is not None:
             semitones = min(max(semitones, self.lowest_pitch - pitch), self.highest_pitch - pitch)
@@ -192,6 +197,12 @@ class Transpose:
         # Rounding may pass a bound by a hundredth of a semitone.
         moved = min(max(moved, self.lowest_pitch), self.highest_pitch)
         return transposed, {**labels, self.label: f"{moved:.3f}"}
+
+    def _drawn(self, generator: np.random.Generator) -> float:
+        if self.step_semitones == 0:
+            return float(generator.uniform(self.lowest_semitones, self.highest_semitones))
+        steps = math.floor((self.highest_semitones - self.lowest_semitones) / self.step_semitones + 1e-9)
+        return self.lowest_semitones + self.step_semitones * int(generator.integers(steps + 1))
 
     def _pitch(self, labels: Mapping[str, str]) -> float | None:
         if self.label not in labels:

@@ -177,6 +177,17 @@ def test_transpositions_fill_their_range_and_leave_no_label_outside_the_keyboard
         assert high - 0.1 < max(moved) <= high
 
 
+def test_transpositions_by_whole_semitones_give_keys_and_nothing_between() -> None:
+    transpose = Transpose(-2, 2, "pitch", 21, 108, step_semitones=1)
+    for pitch, keys in ((60, {58, 59, 60, 61, 62}), (21, {21, 22, 23})):
+        moved = [
+            float(transpose.with_labels(random_waveform(100), {"pitch": f"{pitch}"}, key(n))[1]["pitch"])
+            for n in range(100)
+        ]
+        assert {round(each) for each in moved} == keys
+        assert all(abs(each - round(each)) < 0.01 for each in moved)
+
+
 def test_labels_come_through_chains_and_chance_and_stay_with_all_others() -> None:
     labels = {"pitch": "60"}
     up = Transpose(1, 1)
@@ -267,6 +278,7 @@ WRONG: list[tuple[str, Any]] = [
     ("Speed", lambda: Speed(0.4, 1)),
     ("Speed", lambda: Speed(1, 2.1)),
     ("Transpose: semitones", lambda: Transpose(-13, 1)),
+    ("Transpose: step_semitones", lambda: Transpose(-1, 1, step_semitones=-1)),
     ("Transpose: pitches", lambda: Transpose(-1, 1, "pitch", 60, 50)),
     ("Resample", lambda: Resample(RATE, 4000, 16000)),
     ("probability", lambda: Sometimes(Polarity(), 1.5)),
