@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -183,11 +182,12 @@ def test_page_can_be_used_by_all(folders: dict[str, Path], tmp_path: Path, brows
         "all => all.filter(e => !(e.innerText || e.getAttribute('aria-label') || e.labels?.length)).length"
     )
     assert page.locator("button:visible, input:visible").evaluate_all(unnamed) == 0
-    first, second = page.locator("#asked .rated button").all()[:2]
-    first.click()
-    second.click()  # one sound at a time
-    pressed: Callable[[Any], str | None] = lambda button: button.get_attribute("aria-pressed")  # noqa: E731
-    assert (pressed(first), pressed(second)) == ("false", "true")
+    both = """([first, second]) => {  // one sound at a time
+        first.click();
+        second.click();
+        return [first, second].map(each => each.getAttribute("aria-pressed"));
+    }"""
+    assert page.locator("#asked .rated button").evaluate_all(both) == ["false", "true"]
     page.evaluate(f"{WAIT}(() => !document.querySelector('[aria-pressed=true].play'))")  # it has ended
     paper = "getComputedStyle(document.body).backgroundColor"
     dark = page.evaluate(paper)
