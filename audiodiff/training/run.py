@@ -53,6 +53,7 @@ from audiodiff.training.windows import window_frames
 
 Segments = SegmentDataset | ClipSequences
 SILENT = Console(quiet=True)
+_AUGMENTATIONS = ("audiodiff.data.augmentation.", "audiodiff.data.loudness_augmentation.")
 
 
 @dataclass
@@ -241,7 +242,7 @@ def open_split(
         data["channels"],
         tuple(data["labels"]) if sequences is None else (sequences["of"], sequences["by"]),
         settings["cache_megabytes"],
-        instantiate(recipe["augmentation"], ("audiodiff.data.augmentation.",)) if augmented else None,
+        instantiate(recipe["augmentation"], _AUGMENTATIONS) if augmented else None,
         settings["seed"],
         given_mels(recipe, data_dir),
     )
