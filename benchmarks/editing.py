@@ -65,6 +65,7 @@ def main() -> None:
     options = parser.parse_args()
     model = load(options.model)
     clips = [io.read(path, model.sample_rate, 1)[0][0].numpy() for path in options.clips]
+    clips = [clip - clip.mean() for clip in clips]  # an offset would count as signal, and as clipping
     contestants = {name: replace(GUIDED[name], seed=options.seed) for name in options.methods}
     cells = Cells(options.out.with_suffix(".json"))
     run_gaps(cells, model, clips, contestants, options.gaps, options.seed)
@@ -242,10 +243,13 @@ def distance(one: np.ndarray, other: np.ndarray, n_fft: int, low: float = 0.0, h
 
 
 def excerpt(clip: np.ndarray, rate: int, seconds: float, seed: int) -> np.ndarray:
-    """Returns a seeded stretch of a clip."""
-    length = min(round(seconds * rate), clip.size)
-    start = int(np.random.default_rng(seed).integers(0, clip.size - length + 1))
-    return clip[start : start + length]
+    """Returns a seeded stretch of a clip that is louder than half the clip's root mean square."""
+    length, generator = min(round(seconds * rate), clip.size), np.random.default_rng(seed)
+    while True:
+        start = int(generator.integers(0, clip.size - length + 1))
+        part = clip[start : start + length]
+        if np.sqrt(np.mean(part**2)) >= np.sqrt(np.mean(clip**2)) / 2:
+            return part
 
 
 def run_declip(
