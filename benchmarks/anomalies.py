@@ -38,6 +38,7 @@ from audiodiff.progress import progress_bar
 
 FASTER, CLICKS, DROPOUT_SECONDS = 1.3, 3, 0.03
 BATCH, FALSE_ALARMS, COMPONENTS = 16, 0.05, 8
+SILENT = 1e-4
 SPLITS = ("train", "dev", "test")
 
 
@@ -151,7 +152,10 @@ def clips_of(arguments: argparse.Namespace, rate: int) -> dict[str, list[np.ndar
         clips = []
         for i, length in enumerate(len(clip) for clip in held_out):
             sound = sounds[i * len(sounds) // len(held_out)]
-            begin = int(generator.integers(max(1, len(sound) - length + 1))) if anywhere else 0
+            last = max(1, len(sound) - length + 1)
+            begin = int(generator.integers(last)) if anywhere else 0
+            while anywhere and _rms(sound[begin : begin + length]) < SILENT:  # music pauses
+                begin = int(generator.integers(last))
             sound = sound[begin : begin + length]
             clips.append((sound * level / max(_rms(sound), 1e-5)).astype(np.float32))
         return clips
