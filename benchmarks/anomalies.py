@@ -153,9 +153,10 @@ def clips_of(arguments: argparse.Namespace, rate: int) -> dict[str, list[np.ndar
         for i, length in enumerate(len(clip) for clip in held_out):
             sound = sounds[i * len(sounds) // len(held_out)]
             last = max(1, len(sound) - length + 1)
-            begin = int(generator.integers(last)) if anywhere else 0
-            while anywhere and _rms(sound[begin : begin + length]) < SILENT:  # music pauses
-                begin = int(generator.integers(last))
+            begins = generator.integers(last, size=100).tolist() if anywhere else [0]
+            # Music pauses: the first cut that sounds, and of what is silent throughout the first.
+            sounding = (begin for begin in begins if _rms(sound[begin : begin + length]) >= SILENT)
+            begin = next(sounding, begins[0])
             sound = sound[begin : begin + length]
             clips.append((sound * level / max(_rms(sound), 1e-5)).astype(np.float32))
         return clips
