@@ -105,13 +105,14 @@ def clipping(recording: Recording, level_db: float | None = None) -> Clipping:
         count += int(flags.sum())
         longest = max([longest, *(run.length for channel in flags for run in runs(channel))])
     share = count / (recording.length * recording.channels)
-    if longest < _CLIPPED_RUN or peak < SILENCE_PEAK:
+    # A level that was told is believed, even where single samples reach it.
+    if longest < (_CLIPPED_RUN if level_db is None else 1) or peak < SILENCE_PEAK:
         shown = f"{20 * math.log10(max(peak, 1e-10)):.1f} dB"
         raise InputError(
             f"declip: no clipped samples found (the peak of {shown} is reached by single samples only); "
             "give the level at which it was clipped with --level-db"
             if level_db is None
-            else f"declip: no two neighbouring samples reach {level_db:g} dB, the peak is {shown}; give a lower level"
+            else f"declip: no sample reaches {level_db:g} dB, the peak is {shown}; give a lower level"
         )
     if share > _MOST_CLIPPED:
         raise InputError(f"declip: {share:.0%} of the samples are clipped, so that nothing is left to go by")

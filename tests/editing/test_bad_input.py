@@ -81,8 +81,17 @@ def test_clipping_everywhere_or_nowhere_is_refused() -> None:
         edit_waveform(tiny_model(), square, RATE, RestoreClipped(), QUICK)
     with pytest.raises(InputError, match="no clipped samples"):
         edit_waveform(tiny_model(), sound(0.5), RATE, RestoreClipped(), QUICK)
-    with pytest.raises(InputError, match=r"reach 3 dB, the peak is -4\.1 dB"):
+    with pytest.raises(InputError, match=r"no sample reaches 3 dB, the peak is -4\.1 dB"):
         edit_waveform(tiny_model(), sound(0.5), RATE, RestoreClipped(3.0), QUICK)
+
+
+def test_a_level_that_is_told_is_believed_for_single_samples() -> None:
+    waveform = sound(0.3)
+    waveform[0, 1000] = 0.9
+    made = edit_waveform(tiny_model(), waveform, RATE, RestoreClipped(20 * np.log10(0.9)), QUICK)
+    assert float(made[0, 1000]) >= 0.9
+    untouched = torch.arange(waveform.shape[1]) != 1000
+    assert torch.equal(made[:, untouched], waveform[:, untouched])
 
 
 def test_recordings_without_dropouts_or_with_a_full_spectrum_are_refused() -> None:
