@@ -3,7 +3,8 @@
 What has the same name and shape is taken, weights and statistics alike: the new audio is normalised as the old was,
 since the network knows no other scale. Label tables are matched by value: known values keep their rows, new ones
 begin as "any"; a label name that is new begins by saying nothing, one that is gone counts as "any" for good. So the
-model starts as the one that it came from. A weight that fits nowhere is named, never dropped in silence.
+model starts as the one that it came from. A number of the same interval keeps its function, one of another interval is
+a new label. A weight that fits nowhere is named, never dropped in silence.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from audiodiff.audio.mel_representation import MelRepresentation
-from audiodiff.conditioning.label import Labels
+from audiodiff.conditioning.label import IntervalTable, Labels
 from audiodiff.conditioning.mel import Mel
 from audiodiff.conditioning.text_conditioner import SpokenText
 from audiodiff.errors import InputError
+from audiodiff.interval import Interval
 from audiodiff.model import WEIGHTS, AudioDiffusion, find_model, load
 
 _NETWORK = "denoiser.network."
@@ -171,32 +173,49 @@ def _tables(model: AudioDiffusion, source: AudioDiffusion) -> dict[str, _Table]:
     assert isinstance(theirs, Labels)
     if _features(ours) != _features(theirs):
         return {}
-    tables = {}
+    tables: dict[str, _Table] = {}
     for label, values in ours.values.items():
-        name, before = f"{prefix}tables.{label}.weight", theirs.values.get(label)
-        if before is None:
-            tables[name] = _Table(torch.zeros(len(values) + 1, _features(ours)), "", "none")
-            continue
-        index = [before.index(value) if value in before else len(before) for value in (*values, None)]
-        rows = _rows(theirs, label)[index].clone()
-        known = "all" if set(values) <= set(before) else "some"
-        tables[name] = _Table(rows, f"{their_prefix}tables.{label}.weight", known)
+        name, their_name = f"{prefix}tables.{label}.", f"{their_prefix}tables.{label}."
+        before = theirs.values.get(label)
+        if isinstance(values, Interval):
+            known = before == values
+            table = (theirs if known else ours).tables[label]
+            tables |= _numbers(table, name, their_name if known else "")
+        elif before is None or isinstance(before, Interval):
+            tables[name + "weight"] = _Table(torch.zeros(len(values) + 1, _features(ours)), "", "none")
+        else:
+            index = [before.index(value) if value in before else len(before) for value in (*values, None)]
+            rows = theirs.tables[label].get_parameter("weight").detach()[index].clone()
+            known_names = "all" if set(values) <= set(before) else "some"
+            tables[name + "weight"] = _Table(rows, their_name + "weight", known_names)
     # What the source heard of a label that is gone was at best its "any": it now belongs to every row of one table.
-    gone = [_rows(theirs, label)[-1] for label in theirs.values if label not in ours.values]
-    for rows in gone:
-        next(iter(tables.values())).rows.add_(rows)
+    first = f"{prefix}tables.{next(iter(ours.values))}."
+    for label in theirs.values:
+        if label not in ours.values:
+            for name in (first + "weight", first + "any", first + "layers.2.bias"):
+                if name in tables:
+                    tables[name].rows.add_(_any(theirs, label))
     return tables
 
 
-def _rows(labels: Labels, name: str) -> Tensor:
-    """Returns the table [values + 1, features] of a label name; the last row is "any"."""
+def _numbers(table: nn.Module, name: str, source: str) -> dict[str, _Table]:
+    """Returns the weights of a function of numbers as they are, or without a source such that it says nothing."""
+    weights = {key: weight.detach().clone() for key, weight in table.state_dict().items()}
+    if source:
+        return {name + key: _Table(weight, source + key, "all") for key, weight in weights.items()}
+    for key in ("layers.2.weight", "layers.2.bias", "any"):
+        weights[key].zero_()
+    return {name + key: _Table(weight, "", "none") for key, weight in weights.items()}
+
+
+def _any(labels: Labels, name: str) -> Tensor:
+    """Returns the vector [features] that a label says when its value is left open."""
     table = labels.tables[name]
-    assert isinstance(table, nn.Embedding)
-    return table.weight.detach()
+    return (table.any if isinstance(table, IntervalTable) else table.get_parameter("weight")[-1]).detach()
 
 
 def _features(labels: Labels) -> int:
-    return _rows(labels, next(iter(labels.values))).shape[1]
+    return _any(labels, next(iter(labels.values))).shape[0]
 
 
 def _part(model: AudioDiffusion, kind: type[nn.Module]) -> tuple[str, nn.Module | None]:

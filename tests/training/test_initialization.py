@@ -113,6 +113,36 @@ def test_a_label_name_that_is_gone_counts_as_any(tmp_path: Path) -> None:
     assert not torch.allclose(prediction(source, sound="a", room="dry"), prediction(source, sound="a"))
 
 
+LEVEL = "+data.labels.level={low: -40, high: 0, step: 4}"
+
+
+def test_a_number_keeps_its_function_and_one_of_another_interval_begins_by_saying_nothing(
+    tmp_path: Path,
+) -> None:
+    source = load(saved(tmp_path, *BASE, LEVEL))
+    model, taken = initialized(tmp_path, *BASE, LEVEL)
+    assert taken.extended == taken.new == taken.left == ()
+    for level in ("-40", "-13.5", ""):
+        assert torch.equal(
+            prediction(model, sound="a", level=level), prediction(source, sound="a", level=level)
+        )
+    wider, taken = initialized(tmp_path, *BASE, LEVEL.replace("-40", "-60"))
+    assert {name.rsplit("level.")[-1] for name in taken.new} == set(
+        dict(wider.conditioner.tables["level"].state_dict())
+    )
+    assert torch.equal(prediction(wider, sound="a", level="-50"), prediction(wider, sound="a"))
+
+
+def test_a_new_number_begins_by_saying_nothing_and_one_that_is_gone_counts_as_any(tmp_path: Path) -> None:
+    plain, numbered = load(saved(tmp_path / "plain")), load(saved(tmp_path / "numbered", *BASE, LEVEL))
+    more, _ = initialized(tmp_path / "plain", *BASE, LEVEL)
+    assert torch.equal(prediction(more, sound="a", level="-8"), prediction(plain, sound="a"))
+    fewer, taken = initialized(tmp_path / "numbered")
+    assert len(taken.left) == 5
+    assert torch.allclose(prediction(fewer, sound="a"), prediction(numbered, sound="a"), atol=1e-6)
+    assert not torch.allclose(prediction(numbered, sound="a", level="-8"), prediction(fewer, sound="a"))
+
+
 def test_a_conditioner_of_another_kind_is_named_as_new(tmp_path: Path) -> None:
     saved(tmp_path, *BASE, "conditioner=unconditional")
     _, taken = initialized(tmp_path)
