@@ -11,7 +11,7 @@ label=class
 sets=yes
 prepare_args=(--sample-rate 22050 --mono)
 synthesize_args=(--each class --count 20)
-control_args=(--each class --each loudness=-40:-7:3)
+control_args=(--each class --each loudness=-40:-13:3) # the loudest stroke of the kit lies at -11
 
 # shellcheck source=../../common/run.sh
 source "$recipe/../../common/run.sh" "$@"
