@@ -199,6 +199,7 @@ def draw(cells: Mapping[str, Mapping[str, Mapping[str, float]]], path: Path) -> 
         axes.plot(sizes, [each.mean() for each in values], marker="o", label=arm)
         axes.fill_between(sizes, [each.min() for each in values], [each.max() for each in values], alpha=0.2)
     axes.set(xscale="log", xlabel="real clips per class", ylabel="test clips recognised, %", xticks=sizes)
+    axes.minorticks_off()  # between the sizes nothing was measured
     axes.set_xticklabels([str(size) for size in sizes])
     axes.legend()
     write_png(figure, path)
