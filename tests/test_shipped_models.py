@@ -68,7 +68,7 @@ def test_it_makes_the_sound_that_was_recorded(folder: Path) -> None:
 @each_model
 def test_it_is_small_and_named_as_its_folder(folder: Path) -> None:
     assert folder_bytes(folder) <= MOST_BYTES
-    assert (folder / "spectrograms.png").stat().st_size <= 200_000
+    assert (folder / "spectrograms.png").stat().st_size <= 75_000
     assert read_sheet(folder)["name"] == folder.name
 
 

@@ -11,7 +11,7 @@ from audiodiff.audio.pictures import spectrogram_figure
 from audiodiff.errors import InputError
 
 PICTURE = "spectrograms.png"
-MOST_BYTES = 200_000
+MOST_BYTES = 75_000
 _COLOURS = 128
 
 

@@ -32,7 +32,10 @@ from audiodiff.errors import InputError
 from audiodiff.recipes_folder import recipes_folder
 
 RATE = 8000
-DATA = {"sample_rate": RATE, "labels": {"pitch": {"low": 21, "high": 108}}}
+DATA = {
+    "sample_rate": RATE,
+    "labels": {"pitch": {"low": 21, "high": 108}, "loudness": {"low": -60.0, "high": 0.0}},
+}
 NAMES = sorted(file.stem for file in (recipes_folder() / "augmentation").glob("*.yaml"))
 
 

@@ -37,7 +37,7 @@ def chromium() -> str | None:
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is open, its event loop runs in this thread and no other can
 def browser() -> Iterator[Any]:
     place = chromium()
     if place is None:

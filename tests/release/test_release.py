@@ -139,7 +139,7 @@ def test_the_card_says_what_is_known_and_no_more(released: Path) -> None:
     assert rows["Main score"] == rows["Split"] == "not recorded"
     assert "audiodiff synthesize tiny --label sound=o --out sounds" in card
     assert card.index("## Limits") < card.index("It is random.")
-    assert (released / "spectrograms.png").stat().st_size <= 200_000
+    assert (released / "spectrograms.png").stat().st_size <= 75_000
 
 
 def test_a_shipped_model_is_found_by_its_name(
@@ -427,7 +427,7 @@ def test_a_picture_is_made_small_enough() -> None:
     buffer = BytesIO()
     Image.fromarray(noise).save(buffer, format="png")
     made = picture.small(buffer.getvalue(), "noise")
-    assert len(made) <= 200_000
+    assert len(made) <= 75_000
     with Image.open(BytesIO(made)) as shown:
         assert shown.width / shown.height == pytest.approx(4 / 3, rel=0.02)
 

@@ -42,7 +42,9 @@ function remembered(listener) {
   }
 }
 
-// One sound at a time. Changing over while one plays goes on at the same moment, so that short differences can be heard.
+// One sound at a time. Changing over while one plays goes on at the same moment, so that short differences can be heard,
+// but not so near the end that there is nothing to hear (and that the sound is over before it is known to have begun).
+const LEAST = 0.25; // seconds
 const players = {};
 let playing = null;
 const heard = new Set();
@@ -75,7 +77,7 @@ function connect(button, sound, name) {
     next.onended = () => {
       if (playing?.sound === next && next.ended) stop(); // not where another one, or this one again, has begun since
     };
-    next.currentTime = before && at < next.duration ? at : 0;
+    next.currentTime = before && at < next.duration - LEAST ? at : 0;
     playing = { sound: next, button };
     button.setAttribute("aria-pressed", "true");
     try {
