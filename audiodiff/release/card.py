@@ -90,6 +90,9 @@ def _rows(parts: CardParts) -> dict[str, str]:
         "Speed": speed_in_words(sheet["speed"]),
         "Rounding": _rounding(sheet["rounding"]),
     }
+    if sheet["lookahead_seconds"] is not None:
+        iterations = ", without the mel iterations" if sheet["mel_iterations"] else ""
+        rows["Streaming"] = f"{sheet['lookahead_seconds']:.2f} s of mel ahead{iterations}"
     return rows | ({"Vocoder": f"`{sheet['vocoder']}`"} if sheet["vocoder"] else {})
 
 

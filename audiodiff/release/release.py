@@ -198,6 +198,7 @@ def _sheet(asked: Release, instrument: Instrument, command: str) -> dict[str, An
         "evaluations": own + other,
         "guidance": model.steering.guidance.scale,
         "mel_iterations": model.recipe.get("mel_iterations", 0),
+        "lookahead_seconds": instrument.lookahead_seconds,
         "vocoder": model.recipe.get("vocoder"),
         "audiodiff": audiodiff.__version__,
         "command": command,

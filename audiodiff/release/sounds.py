@@ -107,6 +107,16 @@ class Instrument:
         batch = Batch(None, torch.tensor([samples]), told)
         return self.model.synthesize(batch, self.sampler, seed, steering=self.model.steering)[0].cpu()
 
+    @property
+    def lookahead_seconds(self) -> float | None:
+        """How far a mel must be known for a piece of a stream; None where nothing streams from a mel."""
+        if self._vocoder is None:
+            return None
+        try:
+            return self._vocoder.lookahead().seconds
+        except InputError:  # a part of it looks at the whole signal
+            return None
+
     def asked(self, source: Path, wanted: Sequence[str], text: str) -> Asked:
         """Returns what the recorded sound is asked by.
 

@@ -30,6 +30,7 @@ from audiodiff.release.release import Changes, Release, release
 from audiodiff.release.rounding import fits, half_precision, signal_to_noise_db
 from audiodiff.release.sounds import Instrument, read_recorded
 from audiodiff.synthesis.sampling import SamplerChoice
+from audiodiff.synthesis.vocoder import Vocoder
 from tests.repeated import asked_files, controls_again, evaluate_again, figures_again, vocode_again
 from tests.tiny import random_model, recipe_from, save_random_model
 from tests.tiny_text import saved, text_recipe, vocoder_recipe
@@ -258,8 +259,10 @@ def test_the_card_has_every_system_with_its_intervals(scored: Path, vocoder: Pat
         assert numbers["command"] in part
     assert "| somebody's | 3.8 | 16 |" in card
     assert card.count("Metrics:") == 1
-    score = json.loads((vocoder / "release.json").read_text())["score"]
-    assert set(score["beside"]) == {"griffin-lim"}
+    sheet = json.loads((vocoder / "release.json").read_text())
+    assert set(sheet["score"]["beside"]) == {"griffin-lim"}
+    assert sheet["lookahead_seconds"] == Vocoder.load(vocoder).lookahead().seconds
+    assert f"| Streaming | {sheet['lookahead_seconds']:.2f} s of mel ahead" in card
 
 
 def test_recorded_commands_give_the_kept_numbers_again(scored: Path, vocoder: Path, tmp_path: Path) -> None:
