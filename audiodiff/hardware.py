@@ -1,4 +1,4 @@
-"""What the work ran on: the processor's name, and the most memory that this process held."""
+"""What the work runs on: whether a device can be used, its name, and the most memory that this process held."""
 
 from __future__ import annotations
 
@@ -7,8 +7,25 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from audiodiff.errors import InputError
+
 if TYPE_CHECKING:
     import torch
+
+
+def check_device(device: torch.device | str) -> None:
+    """Refuses a device that this machine or this torch does not have.
+
+    Raises:
+        InputError: unknown, or not usable here.
+    """
+    import torch  # the command line starts without it
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"device {device}: cannot be used here ({reason}); cpu always can") from None
 
 
 def device_name(device: torch.device | str) -> str:

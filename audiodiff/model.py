@@ -34,6 +34,7 @@ from audiodiff.diffusion.samplers import NotFiniteError, Sampler
 from audiodiff.errors import InputError
 from audiodiff.files import writing_folder
 from audiodiff.fitting import check_mel, check_text
+from audiodiff.hardware import check_device
 from audiodiff.instantiation import instantiate
 from audiodiff.interval import LabelValues
 from audiodiff.model_folder import (
@@ -330,9 +331,10 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> AudioDiffusi
 
     Raises:
         InputError: no model folder, damaged or foreign weights, a recipe that asks for other code than this
-            package's parts.
+            package's parts, a device that cannot be used.
     """
     place = find_model(folder)
+    check_device(device)
     recipe = read_recipe(place)
     model = build(recipe)
     try:
