@@ -255,6 +255,8 @@ def _check_forms(
     if others["--guide"] is None:
         alone = {name: details[name] for name in ("--guide-strength", "--guide-chroma")}
         _refuse(alone, "belongs to --guide")
+    else:
+        _refuse({"--window": details["--window"]}, "--guide guides sounds that are sampled whole")
 
 
 def _guide(model: AudioDiffusion, guide: Path, strength: float | None, chroma: float | None) -> Projection:

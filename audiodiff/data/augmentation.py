@@ -19,7 +19,16 @@ import torch
 from torch import Tensor
 
 from audiodiff.audio import io
-from audiodiff.data.augmenting import Augmentation, augmented, check_range, fitted, power, recordings_in
+from audiodiff.data.augmenting import (
+    Augmentation,
+    augmented,
+    check_range,
+    fitted,
+    kept_within,
+    numeric_label,
+    power,
+    recordings_in,
+)
 from audiodiff.data.entries import Entry
 from audiodiff.data.reading import read_entry
 from audiodiff.errors import InputError
@@ -186,9 +195,9 @@ class Transpose:
             InputError: the label is no number, or lies outside of its bounds.
         """
         semitones = self._drawn(generator)
-        pitch = self._pitch(labels)
+        pitch = numeric_label("Transpose", labels, self.label, self.lowest_pitch, self.highest_pitch)
         if pitch is not None:
-            semitones = min(max(semitones, self.lowest_pitch - pitch), self.highest_pitch - pitch)
+            semitones = kept_within(semitones, pitch, self.lowest_pitch, self.highest_pitch)
         rate = round(_SPEED_STEPS * 2 ** (semitones / 12))
         transposed = fitted(io.resample(waveform, rate, _SPEED_STEPS))
         if pitch is None:
@@ -203,20 +212,6 @@ class Transpose:
             return float(generator.uniform(self.lowest_semitones, self.highest_semitones))
         steps = math.floor((self.highest_semitones - self.lowest_semitones) / self.step_semitones + 1e-9)
         return self.lowest_semitones + self.step_semitones * int(generator.integers(steps + 1))
-
-    def _pitch(self, labels: Mapping[str, str]) -> float | None:
-        if self.label not in labels:
-            return None
-        try:
-            pitch = float(labels[self.label])
-        except ValueError:
-            pitch = math.nan
-        if not self.lowest_pitch <= pitch <= self.highest_pitch:
-            raise InputError(
-                f"Transpose: label {self.label} is {labels[self.label]!r}, expected a number from "
-                f"{self.lowest_pitch:g} to {self.highest_pitch:g}"
-            )
-        return pitch
 
 
 @dataclass(frozen=True)

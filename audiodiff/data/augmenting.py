@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -76,6 +77,31 @@ def fitted(waveform: Tensor) -> Tensor:
 def power(waveform: Tensor) -> float:
     """Returns the mean square."""
     return float(waveform.double().square().mean())
+
+
+def numeric_label(
+    what: str, labels: Mapping[str, str], name: str, lowest: float = -math.inf, highest: float = math.inf
+) -> float | None:
+    """Returns a label as a number, or None where the clip has no such label.
+
+    Raises:
+        InputError: it is no finite number, or lies outside of the bounds; the message begins with `what`.
+    """
+    if name not in labels:
+        return None
+    try:
+        value = float(labels[name])
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and lowest <= value <= highest):
+        bounds = "" if lowest == -math.inf else f" from {lowest:g} to {highest:g}"
+        raise InputError(f"{what}: label {name} is {labels[name]!r}, expected a number{bounds}")
+    return value
+
+
+def kept_within(move: float, start: float, lowest: float, highest: float) -> float:
+    """Returns the move, or as much of it as leaves start + move between the bounds."""
+    return min(max(move, lowest - start), highest - start)
 
 
 def check_range(what: str, lowest: float, highest: float, least: float, most: float) -> None:

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from audiodiff.data.augmenting import check_range
-from audiodiff.errors import InputError
+from audiodiff.data.augmenting import check_range, kept_within, numeric_label
 
 
 @dataclass(frozen=True)
@@ -54,24 +53,11 @@ class LabelledGain:
             InputError: the label is no number.
         """
         gain = float(generator.uniform(self.lowest_db, self.highest_db))
-        level = self._level(labels)
+        level = numeric_label("LabelledGain", labels, self.label)
         if level is not None:
-            gain = min(max(gain, self.lowest_level - level), self.highest_level - level)
+            gain = kept_within(gain, level, self.lowest_level, self.highest_level)
         peak = float(waveform.abs().max())
         if peak > 0:
             gain = min(gain, max(0.0, -20 * math.log10(peak)))
         louder = waveform * 10 ** (gain / 20)
         return louder, labels if level is None else {**labels, self.label: f"{level + gain:.2f}"}
-
-    def _level(self, labels: Mapping[str, str]) -> float | None:
-        if self.label not in labels:
-            return None
-        try:
-            level = float(labels[self.label])
-        except ValueError:
-            level = math.nan
-        if not math.isfinite(level):
-            raise InputError(
-                f"LabelledGain: label {self.label} is {labels[self.label]!r}, expected a number in dB"
-            )
-        return level

@@ -196,3 +196,28 @@ def test_place_that_cannot_be_written_is_named(refuse, digits: Path, tmp_path: P
     (tmp_path / "file").write_text("in the way")
     line = refuse("synthesize", digits, "--steps", "2", "--out", tmp_path / "file" / "out")
     assert "file" in line
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--guide-chroma", "1"], "--guide-chroma: belongs to --guide"),
+        (["--guide-strength", "0.5"], "--guide-strength: belongs to --guide"),
+        (["--guide", "GOOD", "--guide-strength", "1.5"], "--guide-strength: got 1.5"),
+        (["--guide", "GOOD", "--guide-chroma", "-0.5"], "--guide-chroma: got -0.5"),
+        (["--guide", "GOOD", "--loop"], "--guide"),
+        (["--guide", "GOOD", "--stream", "-"], "--guide"),
+        (["--guide", "GOOD", "--variation-of", "GOOD"], "--guide"),
+        (["--guide", "GOOD", "--window", "1"], "--window: --guide guides"),
+        (["--guide", "missing.wav"], "missing.wav"),
+        (["--guide", "TEXT"], "text.wav"),
+        (["--guide", "ZERO"], "zero.wav"),
+    ],
+)
+def test_guides_that_cannot_be_followed_are_refused(
+    refuse, digits: Path, tmp_path: Path, options: list[str], words: str
+) -> None:
+    files = damaged_audio(tmp_path) | {"good": tmp_path / "good.wav"}
+    given = [files.get(option.lower(), option) for option in options]
+    assert words in refuse("synthesize", digits, "--label", "seven", "--out", tmp_path / "out", *given)
+    assert not list((tmp_path / "out").glob("*.wav"))
