@@ -30,7 +30,10 @@ def make(
         bool,
         typer.Option("--match-loudness", help="Bring the sounds of a file to one level (loudest 50 ms)."),
     ] = False,
-    anchor: Annotated[float, typer.Option(help="Low-pass of mushra's anchor in Hz.")] = 3500.0,
+    anchor: Annotated[
+        list[float] | None,
+        typer.Option(help="Low-pass of an anchor of mushra in Hz; repeatable.", show_default="3500 and 7000"),
+    ] = None,
     question: Annotated[str | None, typer.Option(help="To ask.", show_default="that of the kind")] = None,
     seed: Annotated[
         int, typer.Option(help="Of names, choice and order; the same seed gives the same test.")
@@ -47,7 +50,7 @@ def make(
         if not separator or not name or not folder or name in systems:
             raise InputError(f"--system {given}: expected NAME=DIR, each name once")
         systems[name] = Path(folder)
-    asked = Question(kind, systems, reference, seed, files, repeats, match_loudness, anchor, question)
+    asked = Question(kind, systems, reference, seed, files, repeats, match_loudness, anchor or (), question)
     made = design(asked, " ".join(["audiodiff", *sys.argv[1:]]), show=True)
     page, key = write_test(made, out, show=True)
     typer.echo(f"{len(made.trials)} questions, {page.stat().st_size / 1e6:.1f} MB: send {page}, keep {key}")

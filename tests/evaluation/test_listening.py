@@ -18,7 +18,7 @@ from audiodiff.cli.app import app
 from audiodiff.errors import InputError
 from audiodiff.evaluation.listening.analysis import contrasts, detections, opinions, screened
 from audiodiff.evaluation.listening.answers import Choice, Rating, read_answers, read_key
-from audiodiff.evaluation.listening.design import ANCHOR, REFERENCE, Design, Question, design
+from audiodiff.evaluation.listening.design import REFERENCE, Design, Question, design
 from audiodiff.evaluation.listening.page import render, write_test
 from audiodiff.evaluation.listening.report import write_results
 from audiodiff.evaluation.listening.stimuli import low_pass, pair_up, prepare
@@ -44,7 +44,7 @@ def folders(tmp_path: Path) -> dict[str, Path]:
 
 
 def asked(kind: str, folders: dict[str, Path], **others: Any) -> Design:
-    systems = {name: folders[name] for name in SYSTEMS}
+    systems = {name: folder for name, folder in folders.items() if name != REFERENCE}
     return design(Question(kind, systems, folders[REFERENCE], **others), "the command")
 
 
@@ -68,7 +68,7 @@ def test_every_file_but_the_practice_is_asked_of_every_system(
         systems = [owners[sound]["system"] for sound in trial["sounds"]]
         assert len({owners[sound]["file"] for sound in trial["sounds"]}) == 1
         if kind == "mushra":
-            assert sorted(systems) == sorted((REFERENCE, ANCHOR, *SYSTEMS))
+            assert sorted(systems) == sorted((REFERENCE, "anchor-3500", *SYSTEMS))
             assert owners[trial["reference"]]["system"] == REFERENCE
             assert (
                 trial["reference"] not in trial["sounds"]
@@ -115,6 +115,38 @@ def test_anchor_is_the_standard_s_low_pass(cutoff: float, rate: int) -> None:
     assert np.argmax(low_pass(impulse, rate, cutoff)) == rate // 2  # nothing is delayed
 
 
+@pytest.mark.parametrize(
+    ("rate", "given", "anchors"),
+    [
+        (22050, (), {"anchor-3500", "anchor-7000"}),
+        (RATE, (), {"anchor-3500"}),  # 7 kHz takes nothing away here
+        (8000, (1600.0,), {"anchor-1600"}),
+        (22050, (2000.0, 5000.0), {"anchor-2000", "anchor-5000"}),
+    ],
+)
+def test_anchors_are_the_standard_s_as_far_as_the_rate_has_them_or_those_asked_for(
+    tmp_path: Path, rate: int, given: tuple[float, ...], anchors: set[str]
+) -> None:
+    folders = {name: tmp_path / name for name in (REFERENCE, "one")}
+    for folder in folders.values():
+        for number in range(2):
+            noise(folder / f"{number}.wav", rate=rate)
+    made = asked("mushra", folders, anchors_hz=given)
+    heard = {made.key["sounds"][sound]["system"] for sound in made.trials[0]["sounds"]}
+    assert heard == {REFERENCE, "one", *anchors}
+    outside_the_standard = anchors != {"anchor-3500", "anchor-7000"}
+    assert ("BS.1534-3 wants 3500 and 7000 Hz" in made.key["notes"][-1]) is outside_the_standard
+
+
+def test_no_anchor_at_all_is_refused(tmp_path: Path) -> None:
+    folders = {name: tmp_path / name for name in (REFERENCE, "one")}
+    for folder in folders.values():
+        for number in range(2):
+            noise(folder / f"{number}.wav", rate=8000)
+    with pytest.raises(InputError, match="pass --anchor 1600"):
+        asked("mushra", folders)
+
+
 def test_matched_levels_are_those_of_the_reference(folders: dict[str, Path]) -> None:
     files = pair_up(folders)
     for matched, spread in ((False, 9.0), (True, 1e-6)):
@@ -153,10 +185,12 @@ def test_names_that_do_not_pair_up_are_listed(folders: dict[str, Path]) -> None:
     [
         ("pesq", {}, "choose one of mos, mushra, abx"),
         ("mos", {"repeats": 2}, "belongs to --kind abx"),
-        ("mos", {"anchor_hz": 1000.0}, "belongs to --kind mushra"),
+        ("mos", {"anchors_hz": [1000.0]}, "belongs to --kind mushra"),
         ("mos", {"seed": -1}, "expected 0"),
         ("abx", {"files": 0}, "1 or more"),
-        ("mushra", {"anchor_hz": 7500.0}, "as it is; pass --anchor 3200"),
+        ("mushra", {"anchors_hz": [7500.0]}, "as it is; pass --anchor 3200"),
+        ("mushra", {"anchors_hz": [1000.0, 1000.0]}, "each once"),
+        ("mushra", {"anchors_hz": [1000.0, 2000.0, 3000.0]}, "at most 2"),
     ],
 )
 def test_what_makes_no_test_is_refused(

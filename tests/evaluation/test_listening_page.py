@@ -22,7 +22,7 @@ WAIT = """(met => new Promise((done, fail) => {
 }))"""
 SCORES = {
     "mos": {"fine": 4, "coarse": 2},
-    "mushra": {REFERENCE: 100, "fine": 80, "coarse": 35, "anchor": 0},
+    "mushra": {REFERENCE: 100, "fine": 80, "coarse": 35, "anchor-3500": 0},
 }
 
 

@@ -3,8 +3,8 @@
 Three kinds:
 
 - mos: one sound at a time, rated 1 to 5 (ITU-T P.800, absolute category rating);
-- mushra: all systems of a file at once beside an open reference, rated 0 to 100, with a hidden reference and a low-pass
-  anchor among them (ITU-R BS.1534-3);
+- mushra: all systems of a file at once beside an open reference, rated 0 to 100, with a hidden reference and low-pass
+  anchors among them (ITU-R BS.1534-3);
 - abx: two systems and an X that is one of them; which? (Clark 1982; forced choice.)
 
 The page knows sounds by random names alone. Which trial comes when, and which of two sounds is X, is drawn on the page
@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 
 from audiodiff.errors import InputError
-from audiodiff.evaluation.listening.stimuli import Stimuli, low_pass, pair_up, prepare
+from audiodiff.evaluation.listening.stimuli import Stimuli, low_pass, pair_up, prepare, removes_something
 
 MOS, MUSHRA, ABX = "mos", "mushra", "abx"
 KINDS = (MOS, MUSHRA, ABX)
-REFERENCE, ANCHOR = "reference", "anchor"
-ANCHOR_HZ = 3500.0
+REFERENCE = "reference"
+ANCHORS_HZ = (3500.0, 7000.0)  # the low and the mid anchor of ITU-R BS.1534-3
 _PRACTISED = 6  # trials at most
 _MOST_RATED = 9  # systems of a MUSHRA trial; with reference and anchors the standard's limit
 _QUESTIONS = {
@@ -52,7 +52,8 @@ class Question:
         files: most files that are heard, drawn from all; None for all.
         repeats: of each pair and file of abx.
         match_loudness: bring all sounds of a file to one level.
-        anchor_hz: cut-off of the anchor of mushra.
+        anchors_hz: cut-offs of mushra's anchors; none of them for those of ANCHORS_HZ that take something away at the
+            sounds' rate.
         text: the question; None for that of the kind.
     """
 
@@ -63,7 +64,7 @@ class Question:
     files: int | None = None
     repeats: int = 1
     match_loudness: bool = False
-    anchor_hz: float = ANCHOR_HZ
+    anchors_hz: Sequence[float] = ()
     text: str | None = None
 
     def check(self) -> None:
@@ -78,7 +79,8 @@ class Question:
             raise InputError(
                 f"--seed {self.seed}, --repeats {self.repeats}, --files {self.files}: expected 0, 1 and 1 or more"
             )
-        taken = [name for name in (REFERENCE, ANCHOR) if name in self.systems]
+        anchors = [anchor_name(cutoff) for cutoff in self.anchors_hz or ANCHORS_HZ]
+        taken = [name for name in (REFERENCE, *anchors) if name in self.systems]
         if taken:
             raise InputError(f"--system {taken[0]}=...: this name is taken; choose another")
         if self.kind == MUSHRA and self.reference is None:
@@ -95,8 +97,13 @@ class Question:
             )
         if self.repeats > 1 and self.kind != ABX:
             raise InputError(f"--repeats {self.repeats}: belongs to --kind abx")
-        if self.anchor_hz != ANCHOR_HZ and self.kind != MUSHRA:
-            raise InputError(f"--anchor {self.anchor_hz:g}: belongs to --kind mushra")
+        if self.anchors_hz and self.kind != MUSHRA:
+            raise InputError(f"--anchor {self.anchors_hz[0]:g}: belongs to --kind mushra")
+        if len(set(self.anchors_hz)) < len(self.anchors_hz) or len(self.anchors_hz) > len(ANCHORS_HZ):
+            raise InputError(
+                f"--anchor: got {', '.join(f'{cutoff:g}' for cutoff in self.anchors_hz)} Hz, expected at most "
+                f"{len(ANCHORS_HZ)}, each once"
+            )
 
 
 @dataclass(frozen=True)
@@ -166,7 +173,7 @@ def design(question: Question, command: str, show: bool = False) -> Design:
         "files": sorted(counted),
         "practice_file": practice,
         "sample_rate": stimuli.sample_rate,
-        "notes": [*stimuli.notes, *_notes(question)],
+        "notes": [*stimuli.notes, *_notes(question, stimuli.sample_rate)],
         "trials": {trial["id"]: {"file": names.owners[trial["sounds"][0]][1], **trial} for trial in trials},
         "sounds": {
             name: {"system": system, "file": file} for name, (system, file) in sorted(names.owners.items())
@@ -220,17 +227,34 @@ def _trials(question: Question, names: _Names, stimuli: Stimuli, file: str) -> I
             for _ in range(question.repeats):
                 yield {"id": names.trial(), "sounds": sorted((given[one], given[other]))}
         return
-    anchor = low_pass(sounds[REFERENCE], stimuli.sample_rate, question.anchor_hz)
-    rated = [names.give(system, file, samples) for system, samples in {**sounds, ANCHOR: anchor}.items()]
+    anchors = {
+        anchor_name(cutoff): low_pass(sounds[REFERENCE], stimuli.sample_rate, cutoff)
+        for cutoff in _anchors_hz(question, stimuli.sample_rate)
+    }
+    rated = [names.give(system, file, samples) for system, samples in {**sounds, **anchors}.items()]
     opened = names.give(REFERENCE, file, sounds[REFERENCE])
     yield {"id": names.trial(), "sounds": sorted(rated), "reference": opened}
 
 
-def _notes(question: Question) -> list[str]:
+def anchor_name(cutoff: float) -> str:
+    """Returns what an anchor is called in the key and in the results."""
+    return f"anchor-{cutoff:g}"
+
+
+def _anchors_hz(question: Question, sample_rate: int) -> Sequence[float]:
+    """Returns the cut-offs that are asked for, else the standard's that the rate leaves; one of them at least."""
+    usable = [cutoff for cutoff in ANCHORS_HZ if removes_something(cutoff, sample_rate)]
+    return question.anchors_hz or usable or ANCHORS_HZ[:1]
+
+
+def _notes(question: Question, sample_rate: int) -> list[str]:
     if question.kind != MUSHRA:
         return []
-    own = "" if question.anchor_hz == ANCHOR_HZ else f" (ITU-R BS.1534-3 wants {ANCHOR_HZ:g} Hz)"
-    return [f"Anchor: the reference through a low-pass of {question.anchor_hz:g} Hz{own}."]
+    anchors = _anchors_hz(question, sample_rate)
+    wanted = " and ".join(f"{cutoff:g}" for cutoff in ANCHORS_HZ)
+    own = "" if tuple(anchors) == ANCHORS_HZ else f" (ITU-R BS.1534-3 wants {wanted} Hz)"
+    told = " and ".join(f"{cutoff:g}" for cutoff in anchors)
+    return [f"Anchors: the reference through a low-pass of {told} Hz{own}."]
 
 
 def _digest(samples: np.ndarray) -> str:

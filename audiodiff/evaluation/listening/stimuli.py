@@ -122,8 +122,13 @@ def prepare(
     return Stimuli(sounds, rate, notes)
 
 
+def removes_something(cutoff: float, sample_rate: int) -> bool:
+    """Returns whether a low-pass of so many Hz takes away anything to speak of at a sample rate."""
+    return cutoff * _ANCHOR_STOP <= 0.5 * sample_rate * 0.9
+
+
 def low_pass(samples: np.ndarray, sample_rate: int, cutoff: float) -> np.ndarray:
-    """Returns the anchor of MUSHRA: samples [T, C] without what lies above a cut-off.
+    """Returns an anchor of MUSHRA: samples [T, C] without what lies above a cut-off.
 
     ITU-R BS.1534-3: passed within 0.1 dB up to 3.5 kHz, 25 dB down at 4 kHz and 50 dB at 4.5 kHz; other
     cut-offs in proportion. A linear-phase filter by Kaiser's window, its delay removed.
@@ -134,7 +139,7 @@ def low_pass(samples: np.ndarray, sample_rate: int, cutoff: float) -> np.ndarray
     from scipy.signal import firwin, kaiserord, oaconvolve
 
     stop = cutoff * _ANCHOR_STOP
-    if cutoff <= 0 or stop > 0.5 * sample_rate * 0.9:
+    if cutoff <= 0 or not removes_something(cutoff, sample_rate):
         raise InputError(
             f"anchor: a low-pass of {cutoff:g} Hz leaves audio of {sample_rate} Hz as it is; pass --anchor "
             f"{sample_rate / 5:.0f} or less, and say so where the result is told"
