@@ -46,6 +46,10 @@ def prepare(
         int | None, typer.Option(help="Convert to this rate, Hz.", show_default="as it is")
     ] = None,
     mono: Annotated[bool, typer.Option("--mono", help="Mix several channels to one.")] = False,
+    peak: Annotated[
+        float | None,
+        typer.Option(help="Bring every file to this peak, 0 to 1.", show_default="levels as they are"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of what is drawn at random (mini).")] = 0,
     label_from: Annotated[
         str | None, typer.Option(help="Of folder: parent or none.", show_default="parent")
@@ -86,7 +90,7 @@ def prepare(
             return
     jobs = min(16, os.cpu_count() or 1) if jobs is None else max(1, jobs)
     seconds = PrepareOptions.excerpt_seconds if excerpt_seconds is None else excerpt_seconds
-    options = PrepareOptions(sample_rate, mono, seed, jobs, label_from or "parent", seconds)
+    options = PrepareOptions(sample_rate, mono, peak, seed, jobs, label_from or "parent", seconds)
     report = module.prepare(source, out, options)
     _print(report, out, console)
     if shar is not None:

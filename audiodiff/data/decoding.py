@@ -125,10 +125,22 @@ class Written:
         return self.clipped / (self.length * self.channels)
 
 
+def converted_blocks(
+    blocks: Iterable[np.ndarray], info: io.AudioInfo, sample_rate: int, channels: int
+) -> Iterator[np.ndarray]:
+    """Yields decoded blocks [T, C] resampled and mixed; see `transcode`."""
+    return _resampled(_mixed(blocks, channels), info.sample_rate, sample_rate, channels)
+
+
 def transcode(
-    blocks: Iterable[np.ndarray], info: io.AudioInfo, sample_rate: int, channels: int, target: Path
+    blocks: Iterable[np.ndarray],
+    info: io.AudioInfo,
+    sample_rate: int,
+    channels: int,
+    target: Path,
+    gain: float = 1.0,
 ) -> Written:
-    """Writes decoded blocks as a FLAC file, resampled and mixed as asked.
+    """Writes decoded blocks as a FLAC file, resampled, mixed and made louder as asked.
 
     24 bits where the source has more than 16, else 16; lossy sources have no depth of their own and get 16.
 
@@ -138,6 +150,7 @@ def transcode(
         sample_rate: Hz wanted.
         channels: 1 mixes; else the source's own.
         target: a draft: on an error what was written so far stays there.
+        gain: factor of the amplitude.
 
     Raises:
         UnusableAudioError: the source is damaged, no sample is left at the new rate, or FLAC cannot hold the
@@ -149,7 +162,8 @@ def transcode(
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("wb") as stream, _flac(_Target(stream), sample_rate, channels, bits) as write:
-            for block in _resampled(_mixed(blocks, channels), info.sample_rate, sample_rate, channels):
+            for block in converted_blocks(blocks, info, sample_rate, channels):
+                block = block * np.float32(gain)
                 clipped += int((np.abs(block) > 1).sum())
                 write(_integers(block, bits))
                 length += len(block)

@@ -15,8 +15,18 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+
 from audiodiff.audio import io
-from audiodiff.data.decoding import INEXACT_SEEK, Health, UnusableAudioError, decode, probe, transcode
+from audiodiff.data.decoding import (
+    INEXACT_SEEK,
+    Health,
+    UnusableAudioError,
+    converted_blocks,
+    decode,
+    probe,
+    transcode,
+)
 from audiodiff.files import write_whole, writing
 
 # Part of the key: findings made under other rules do not count.
@@ -34,14 +44,17 @@ class Wanted:
     Attributes:
         sample_rate: Hz.
         channels: 1 for mono.
+        peak: largest absolute sample of a file.
     """
 
     sample_rate: int | None = None
     channels: int | None = None
+    peak: float | None = None
 
     def fits(self, info: io.AudioInfo) -> bool:
-        """Whether a file is so already."""
-        return self.sample_rate in (None, info.sample_rate) and self.channels in (None, info.channels)
+        """Whether a file is so already, as far as its header tells."""
+        rate, channels = (None, info.sample_rate), (None, info.channels)
+        return self.peak is None and self.sample_rate in rate and self.channels in channels
 
 
 @dataclass(frozen=True)
@@ -74,7 +87,7 @@ def examine(path: Path, wanted: Wanted, converted: Path) -> Finding:
 
     Args:
         path: of the original.
-        wanted: rate and channels.
+        wanted: rate, channels and peak.
         converted: where the conversion goes; appears whole or not at all.
 
     Returns:
@@ -106,7 +119,8 @@ def _converted(path: Path, info: io.AudioInfo, wanted: Wanted, converted: Path, 
     health = Health()
     try:
         rate, channels = wanted.sample_rate or info.sample_rate, wanted.channels or info.channels
-        written = transcode(health.watch(decode(path)), info, rate, channels, beside)
+        gain = 1.0 if wanted.peak is None else wanted.peak / _peak(path, info, rate, channels)
+        written = transcode(health.watch(decode(path)), info, rate, channels, beside, gain)
         _refuse(health)
         with writing(converted):
             os.replace(beside, converted)
@@ -116,6 +130,18 @@ def _converted(path: Path, info: io.AudioInfo, wanted: Wanted, converted: Path, 
             beside.unlink()
     remark = _remark(max(written.clipped_share, health.clipped_share))
     return Finding(str(converted), rate, channels, written.length, remark=remark, lossy=lossy, stamp=stamp)
+
+
+def _peak(path: Path, info: io.AudioInfo, sample_rate: int, channels: int) -> float:
+    """Returns the largest absolute sample that a file has when it is converted.
+
+    Raises:
+        UnusableAudioError: the file is damaged or silent.
+    """
+    blocks = converted_blocks(decode(path), info, sample_rate, channels)
+    peak = max((float(np.abs(block).max(initial=0.0)) for block in blocks), default=0.0)
+    _refuse(Health(peak))
+    return peak
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
@@ -187,7 +213,7 @@ def key_of(path: Path, wanted: Wanted, converted: Path) -> str | None:
     except OSError:
         return None
     facts = [RULES, str(path), status.st_size, status.st_mtime_ns, wanted.sample_rate, wanted.channels]
-    return json.dumps([*facts, str(converted)])
+    return json.dumps([*facts, wanted.peak, str(converted)])
 
 
 def _line(key: str, finding: Finding) -> str:

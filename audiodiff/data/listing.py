@@ -25,6 +25,7 @@ class PrepareOptions:
     Attributes:
         sample_rate: Hz; files at another rate are converted. None keeps the corpus' own.
         mono: mix files of several channels to one.
+        peak: bring every file to this largest absolute sample, 0..1. None leaves levels as they are.
         seed: of what a corpus draws at random (`mini`); noted in the report.
         jobs: threads that decode.
         label_from: of `folder`: where its label "class" comes from, "parent" or "none".
@@ -33,6 +34,7 @@ class PrepareOptions:
 
     sample_rate: int | None = None
     mono: bool = False
+    peak: float | None = None
     seed: int = 0
     jobs: int = 2
     label_from: str = "parent"

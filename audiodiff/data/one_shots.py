@@ -1,8 +1,7 @@
 """One-shots: single sounds that begin at their attack, all brought to one length.
 
 What is longer is faded out and cut, what is shorter is followed by silence, so that a model learns how a sound ends
-and judge, metrics and listener hear recordings and generated sounds alike. The copies are FLAC in the prepared folder;
-levels stay as they are.
+and judge, metrics and listener hear recordings and generated sounds alike. The copies are FLAC in the prepared folder.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ def write_one_shot(
         source: the recording.
         seconds: length of the copy.
         out: prepared folder.
-        options: rate and channels.
+        options: rate, channels and peak. None of them is left to do for a copy.
 
     Raises:
         InputError: the file cannot be read, or the folder not be written.
@@ -58,6 +57,9 @@ def write_one_shot(
     longest = min(info.length, math.ceil((seconds + FADE_SECONDS) * info.sample_rate))
     waveform, rate = io.read(source, options.sample_rate, 1 if options.mono else None, length=longest)
     waveform = of_length(waveform, round(seconds * rate), round(FADE_SECONDS * rate))
+    loudest = float(waveform.abs().max())
+    if options.peak is not None and loudest > 0:
+        waveform = waveform * (options.peak / loudest)
     path = out.absolute() / "audio" / f"{file_name(identifier)}.flac"
     clipped = _write(path, waveform, rate, "PCM_16" if info.subtype == "PCM_16" else "PCM_24")
     return OneShot(path, waveform, rate, clipped)

@@ -64,7 +64,7 @@ def write_corpus(listing: Listing, out: Path, options: PrepareOptions) -> dict[s
     Args:
         listing: what the corpus holds.
         out: prepared folder; conversions go to its folder `audio`.
-        options: rate, channels, threads.
+        options: rate, channels, level, threads.
 
     Returns:
         The report, as written.
@@ -74,6 +74,8 @@ def write_corpus(listing: Listing, out: Path, options: PrepareOptions) -> dict[s
     """
     if options.sample_rate is not None and options.sample_rate < 1:
         raise InputError(f"sample rate {options.sample_rate} Hz; expected a positive number")
+    if options.peak is not None and not 0 < options.peak <= 1:
+        raise InputError(f"peak {options.peak:g}; expected a number above 0, 1 at most")
     out = out.absolute()
     clips, duplicates = _distinct(listing.clips)
     findings = _examine_all(clips, out, options)
@@ -110,7 +112,7 @@ def _examine_all(
     clips: Sequence[Clip], out: Path, options: PrepareOptions
 ) -> dict[tuple[str, Path], Finding]:
     """Returns the finding of every recording by id and path; those of an earlier run are remembered."""
-    wanted = Wanted(options.sample_rate, 1 if options.mono else None)
+    wanted = Wanted(options.sample_rate, 1 if options.mono else None, options.peak)
     memory = Memory(out / "inspected.jsonl")
 
     def known_or_new(recording: tuple[str, Path]) -> Finding:

@@ -87,6 +87,22 @@ def test_a_kit_as_published_is_cut_faded_mixed_and_resampled(tmp_path):
     assert float(crash[:, -20:].abs().max()) < 0.01 * float(crash.abs().max())
 
 
+@pytest.mark.parametrize("name", ["drums", "piano"])
+def test_one_shots_come_to_one_peak_and_again_from_the_same_source(tmp_path, name):
+    source = getattr(made_up, name)(tmp_path / "in")
+    _, plain = prepared(name, source, tmp_path / "plain")
+    for peak in (0.5, 0.25, 0.25):
+        report, cuts = prepared(name, source, tmp_path / "out", peak=peak)
+        assert report["problems"] == []
+        for identifier, cut in all_cuts(cuts).items():
+            even = read_cut(cut, 0, cut.num_samples)
+            loud = read_cut(all_cuts(plain)[identifier], 0, cut.num_samples)
+            torch.testing.assert_close(even, peak * loud / loud.abs().max(), rtol=0, atol=2**-13)
+            if name == "drums":  # the label is that of the copy
+                rate = report["sample_rate"]
+                assert float(label_of(cut, "loudness")) == pytest.approx(loudness_db(even, rate), abs=0.06)
+
+
 def test_the_same_stroke_twice_is_refused(tmp_path):
     source = made_up.drums(tmp_path / "in")
     shutil.copytree(source / "kit", source / "kit (copy)")

@@ -74,6 +74,39 @@ def test_a_conversion_keeps_the_depth_of_its_source(subtype, kept, tmp_path):
     assert soundfile.info(finding.path).subtype == kept
 
 
+@pytest.mark.parametrize(("rate", "channels"), [(None, None), (16000, 1), (48000, None)])
+@pytest.mark.parametrize("level", [0.02, 0.9])
+def test_files_come_to_one_peak_and_are_otherwise_the_same(rate, channels, level, tmp_path):
+    waveform = level * made_up.noise(0.7, 24000, 2) / made_up.noise(0.7, 24000, 2).abs().max()
+    io.write(tmp_path / "a.wav", waveform, 24000, subtype="FLOAT")
+    examine(tmp_path / "a.wav", Wanted(rate, channels), tmp_path / "plain.flac")
+    finding = examine(tmp_path / "a.wav", Wanted(rate, channels, 0.5), tmp_path / "even.flac")
+    plain, _ = io.read(tmp_path / ("plain.flac" if rate or channels else "a.wav"))
+    even, _ = io.read(Path(finding.path))
+    assert float(even.abs().max()) == pytest.approx(0.5, abs=2**-23)
+    # What was written at a low level was rounded at a low level, to 24 bits.
+    assert (even / 0.5 - plain / plain.abs().max()).abs().max() < 2**-23 / 0.015
+
+
+def test_a_silent_file_has_no_peak_to_come_to(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(4000), 8000)
+    assert "silent" in (examine(tmp_path / "a.wav", Wanted(peak=0.5), tmp_path / "a.flac").excluded or "")
+    assert not (tmp_path / "a.flac").exists()
+
+
+def test_another_peak_is_another_preparation(tmp_path):
+    made_up.sound(tmp_path / "in" / "x" / "a.wav", 8000, 1.0)
+    for peak in (0.5, 0.25, None):
+        folder.prepare(tmp_path / "in", tmp_path / "out", PrepareOptions(peak=peak))
+        (cut,) = load_cuts(tmp_path / "out" / "train.jsonl.gz")
+        heard = float(read_cut(cut, 0, cut.num_samples).abs().max())
+        assert heard == pytest.approx(
+            peak or float(io.read(tmp_path / "in" / "x" / "a.wav")[0].abs().max()), abs=1e-4
+        )
+    with pytest.raises(InputError, match=r"peak 1\.5; expected a number above 0, 1 at most"):
+        folder.prepare(tmp_path / "in", tmp_path / "out", PrepareOptions(peak=1.5))
+
+
 @pytest.mark.parametrize("name", ["a.mp3", "a.ogg"])
 def test_a_compressed_file_that_is_damaged_is_left_out_and_leaves_nothing(name, tmp_path):
     path = made_up.compressed(tmp_path / name, 44100, 2.0)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def prepare(source: Path | None, out: Path, options: PrepareOptions) -> dict[str
         custom = {"stroke": str(number), "source": str(path)}
         clips.append(Clip(identifier, shot.path, _split(number), labels=labels, custom=custom))
     listing = Listing("drums", source.absolute(), clips, SPLIT_RULE, problems, _notes(others))
-    return write_corpus(listing, out, options)
+    return write_corpus(listing, out, replace(options, peak=None))  # the copies have it already
 
 
 def _strokes(root: Path, out: Path) -> tuple[dict[tuple[str, int], Path], Counter[str]]:

@@ -10,6 +10,7 @@ leave more gaps of six semitones. Source: github.com/Tonejs/audio, one layer.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def prepare(source: Path | None, out: Path, options: PrepareOptions) -> dict[str
     Args:
         source: the folder of the notes, or one that contains it.
         out: prepared folder.
-        options: rate, channels.
+        options: rate, channels, peak.
 
     Returns:
         The report, as written to out/report.json.
@@ -60,7 +61,8 @@ def prepare(source: Path | None, out: Path, options: PrepareOptions) -> dict[str
         labels = {"pitch": str(pitch)} | ({} if layer is None else {"layer": str(layer)})
         custom = {"note": path.stem, "source": str(path)}
         clips.append(Clip(identifier, shot.path, HELD_OUT.get(pitch, "train"), labels=labels, custom=custom))
-    return write_corpus(Listing("piano", folder, clips, SPLIT_RULE, problems), out, options)
+    listing = Listing("piano", folder, clips, SPLIT_RULE, problems)
+    return write_corpus(listing, out, replace(options, peak=None))  # the copies have it already
 
 
 def midi_number(note: str) -> int:
