@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
@@ -47,6 +46,7 @@ from audiodiff.model_folder import (
     read_recipe,
 )
 from audiodiff.types import Batch, Condition
+from audiodiff.weights import read_weights
 
 
 @dataclass(frozen=True)
@@ -337,10 +337,7 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> AudioDiffusi
     check_device(device)
     recipe = read_recipe(place)
     model = build(recipe)
-    try:
-        weights = load_file(place / WEIGHTS)
-    except Exception as error:  # safetensors raises its own type for a truncated file
-        raise InputError(f"{place / WEIGHTS}: cannot be read as safetensors ({error})") from error
+    weights = read_weights(place)
     expected = model.state_dict()
     problems = sorted(set(expected) ^ set(weights))
     problems += [key for key in expected if key in weights and expected[key].shape != weights[key].shape]

@@ -39,18 +39,20 @@ ALLOWED: dict[str, set[str]] = {
     "data": BASE | {"audio.io", "audio.loudness"},
     "instantiation": BASE,
     "fitting": BASE | MIDDLE,
-    "model": BASE | MIDDLE | {"instantiation", "fitting"},
+    "weights": BASE,
+    "model": BASE | MIDDLE | {"instantiation", "fitting", "weights"},
     **{part: BASE | MIDDLE | {"instantiation", "model", "progress"} for part in UPPER},
     # A metric is a function of two signals; training ranks its checkpoints by one.
-    "training": BASE | MIDDLE | {"instantiation", "model", "progress", "evaluation.metrics"},
-    "evaluation": BASE | MIDDLE | {"instantiation", "model", "progress", "synthesis"},
+    "training": BASE | MIDDLE | {"instantiation", "model", "weights", "progress", "evaluation.metrics"},
+    "evaluation": BASE | MIDDLE | {"instantiation", "model", "weights", "progress", "synthesis"},
     "editing": BASE | MIDDLE | {"instantiation", "model", "synthesis"},
     "anomaly": BASE
     | MIDDLE
     | {"instantiation", "model", "progress", "evaluation", "editing.recording", "editing.whole"},
     "release": BASE
     | MIDDLE
-    | {"instantiation", "model", "progress", "synthesis", "evaluation", "training.record"},
+    | {"instantiation", "model", "weights", "progress", "synthesis", "evaluation"}
+    | {"training.record", "training.adapter"},
     "serving": BASE | MIDDLE | {"model", "synthesis"},
     "cli": BASE | MIDDLE | UPPER | {"instantiation", "model", "progress", "serving"},
 }

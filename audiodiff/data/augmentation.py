@@ -154,7 +154,8 @@ class Transpose:
     """Played faster or slower like `Speed`, by semitones drawn uniformly, and the pitch that is its label moved along.
 
     Where the corpus has every third note, one and a half semitones up and down fill the gaps. Segments without that
-    label are transposed all the same.
+    label are transposed all the same. With whole steps and the pitches that were recorded it does what a sampler does:
+    every key sounds as the nearest recorded note, and as no other.
 
     Attributes:
         lowest_semitones: -12 or more; -12 halves the frequencies.
@@ -163,10 +164,13 @@ class Transpose:
         lowest_pitch: no label is moved below it.
         highest_pitch: none is moved above it.
         step_semitones: 0 draws any distance between the bounds; 1 the lowest and whole semitones above it, so that of
-            a keyboard's notes come its other keys and nothing between them.
+            a keyboard's notes come its other keys and nothing between them. The label moves by whole steps too, which
+            the rounded factor misses by a cent at most.
+        recorded: pitches of the corpus. A segment moves to no pitch to which another of them is nearer, nor to one as
+            near to a lower one; none of them for no such limit.
 
     Raises:
-        InputError: bounds that are not in order, or semitones beyond an octave.
+        InputError: bounds that are not in order, semitones beyond an octave, or recorded pitches without steps.
     """
 
     lowest_semitones: float = -1.5
@@ -175,12 +179,15 @@ class Transpose:
     lowest_pitch: float = 0.0
     highest_pitch: float = 127.0
     step_semitones: float = 0.0
+    recorded: Sequence[float] = ()
 
     def __post_init__(self) -> None:
         check_range("Transpose: semitones", self.lowest_semitones, self.highest_semitones, -12, 12)
         if not 0 <= self.step_semitones <= 24:
             raise InputError(f"Transpose: step_semitones: got {self.step_semitones}, expected 0 to 24")
         check_range("Transpose: pitches", self.lowest_pitch, self.highest_pitch, -1000, 1000)
+        if self.recorded and self.step_semitones == 0:
+            raise InputError("Transpose: recorded: belongs to step_semitones above 0, got 0")
 
     def __call__(self, waveform: Tensor, generator: np.random.Generator) -> Tensor:
         """Returns [C, T']."""
@@ -194,24 +201,34 @@ class Transpose:
         Raises:
             InputError: the label is no number, or lies outside of its bounds.
         """
-        semitones = self._drawn(generator)
         pitch = numeric_label("Transpose", labels, self.label, self.lowest_pitch, self.highest_pitch)
-        if pitch is not None:
-            semitones = kept_within(semitones, pitch, self.lowest_pitch, self.highest_pitch)
+        semitones = self._any(generator, pitch) if self.step_semitones == 0 else self._step(generator, pitch)
         rate = round(_SPEED_STEPS * 2 ** (semitones / 12))
         transposed = fitted(io.resample(waveform, rate, _SPEED_STEPS))
         if pitch is None:
             return transposed, labels
-        moved = pitch + 12 * math.log2(rate / _SPEED_STEPS)
+        moved = pitch + (semitones if self.step_semitones else 12 * math.log2(rate / _SPEED_STEPS))
         # Rounding may pass a bound by a hundredth of a semitone.
         moved = min(max(moved, self.lowest_pitch), self.highest_pitch)
-        return transposed, {**labels, self.label: f"{moved:.3f}"}
+        return transposed, {**labels, self.label: f"{round(moved, 3):g}"}
 
-    def _drawn(self, generator: np.random.Generator) -> float:
-        if self.step_semitones == 0:
-            return float(generator.uniform(self.lowest_semitones, self.highest_semitones))
-        steps = math.floor((self.highest_semitones - self.lowest_semitones) / self.step_semitones + 1e-9)
-        return self.lowest_semitones + self.step_semitones * int(generator.integers(steps + 1))
+    def _any(self, generator: np.random.Generator, pitch: float | None) -> float:
+        drawn = float(generator.uniform(self.lowest_semitones, self.highest_semitones))
+        return drawn if pitch is None else kept_within(drawn, pitch, self.lowest_pitch, self.highest_pitch)
+
+    def _step(self, generator: np.random.Generator, pitch: float | None) -> float:
+        count = math.floor((self.highest_semitones - self.lowest_semitones) / self.step_semitones + 1e-9) + 1
+        steps = [self.lowest_semitones + self.step_semitones * number for number in range(count)]
+        if pitch is not None:
+            steps = [step for step in steps if self._belongs(pitch, pitch + step)] or [0.0]
+        return steps[int(generator.integers(len(steps)))]
+
+    def _belongs(self, pitch: float, moved: float) -> bool:
+        """Returns whether a pitch is the one to be moved to another."""
+        if not self.lowest_pitch <= moved <= self.highest_pitch:
+            return False
+        distances = [(abs(each - moved), each) for each in self.recorded]
+        return not distances or min(distances) >= (abs(pitch - moved), pitch)
 
 
 @dataclass(frozen=True)

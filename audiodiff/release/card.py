@@ -93,6 +93,8 @@ def _rows(parts: CardParts) -> dict[str, str]:
     if sheet["lookahead_seconds"] is not None:
         iterations = ", without the mel iterations" if sheet["mel_iterations"] else ""
         rows["Streaming"] = f"{sheet['lookahead_seconds']:.2f} s of mel ahead{iterations}"
+    if sheet["base"] is not None:
+        rows["Kept as"] = f"low-rank changes of the shipped model `{sheet['base']}`, which is read with it"
     return rows | ({"Vocoder": f"`{sheet['vocoder']}`"} if sheet["vocoder"] else {})
 
 

@@ -28,8 +28,9 @@ from audiodiff.model import AudioDiffusion, build, find_model, read_recipe
 from audiodiff.model_folder import SHEET, WEIGHTS, check_replaceable, folder_bytes, shipped_model
 from audiodiff.release import picture
 from audiodiff.release.card import CardParts, card, places, split_in_words, without_place
+from audiodiff.release.kept import kept_weights
 from audiodiff.release.results import Scored, beside_section, kept_numbers, main_score, read_scored, sections
-from audiodiff.release.rounding import half_precision, signal_to_noise_db
+from audiodiff.release.rounding import signal_to_noise_db
 from audiodiff.release.sounds import CHECK, Asked, Instrument, half_second, recorded_tensors
 from audiodiff.synthesis.cost import Meter, evaluations
 from audiodiff.synthesis.sampling import SamplerChoice, describe, sampler_node
@@ -135,20 +136,23 @@ def release(asked: Release, out: Path, command: str, tell: Callable[[str], None]
     limits = "" if asked.limits is None else _read_text(asked.limits)
     shown = picture.read(asked.picture) if asked.picture is not None else _picture_of(scored)
     full = _loaded(place, asked.changes)
-    weights, kept = half_precision(full) if asked.half else (dict(full.state_dict()), [])
+    kept = kept_weights(full, place, asked.half)
+    if kept.base is not None:
+        tell(f"kept as changes to the shipped model {kept.base}")
     model = build(full.recipe)
-    model.load_state_dict(weights)
+    model.load_state_dict(kept.weights)
     model.eval()
     instrument = Instrument(model)
     sound = instrument.asked(place, asked.labels, asked.text)
     rounding = None
     if asked.half:
         tell("the effect of rounding ...")
-        rounding = _rounding(Instrument(full), instrument, sound) | {"kept": kept}
+        rounding = _rounding(Instrument(full), instrument, sound) | {"kept": kept.full}
     tell(f"speed, {asked.rounds} rounds ...")
     speed = _speed(instrument, instrument.longer(sound, _SPEED_SECONDS), asked.rounds)
     facts = training_facts(place)
     sheet = _sheet(asked, instrument, command) | {
+        "base": kept.base,
         "score": main_score(scored[0]) if scored else None,
         "speed": speed,
         "rounding": rounding,
@@ -164,7 +168,7 @@ def release(asked: Release, out: Path, command: str, tell: Callable[[str], None]
     with writing_folder(out) as draft:
         text = without_place(_with_schedules(card(parts), model, draft), here)
         model.write(draft, without_place(full.recipe, here), without_place(facts, here), text)
-        (draft / WEIGHTS).write_bytes(to_bytes(weights))
+        (draft / WEIGHTS).write_bytes(kept.content)
         (draft / CHECK).write_bytes(to_bytes(recorded_tensors(waveform, sound)))
         (draft / picture.PICTURE).write_bytes(drawn)
         numbers = without_place([kept_numbers(each) for each in scored], here)

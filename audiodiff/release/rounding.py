@@ -8,9 +8,12 @@ in float32: they are few, and every sample passes through them. So does a matrix
 from __future__ import annotations
 
 import math
+from collections.abc import Container, Mapping
 
 import torch
 from torch import Tensor, nn
+
+from audiodiff.weights import change_names
 
 _LARGEST_ERROR = 2.0**-11  # relative: half a unit in the last place of float16's normal numbers
 
@@ -22,14 +25,31 @@ def half_precision(model: nn.Module) -> tuple[dict[str, Tensor], list[str]]:
         model: in float32.
     """
     parameters = {name for name, _ in model.named_parameters()}
+    state = {name: tensor.detach().contiguous().cpu() for name, tensor in model.state_dict().items()}
+    return _rounded(state, parameters)
+
+
+def half_changes(changes: Mapping[str, Tensor], model: nn.Module) -> tuple[dict[str, Tensor], list[str]]:
+    """Returns changes to a model's weights, see `audiodiff.weights`, rounded like those.
+
+    Args:
+        changes: in float32.
+        model: that has the weights.
+    """
+    parameters = {name for name, _ in model.named_parameters()}
+    factors = {factor for name in parameters for factor in change_names(name)}
+    return _rounded(changes, parameters | factors)
+
+
+def _rounded(tensors: Mapping[str, Tensor], matrices: Container[str]) -> tuple[dict[str, Tensor], list[str]]:
+    """Returns tensors with matrices of these names in float16, and the names of those that had to stay."""
     weights, kept = {}, []
-    for name, tensor in model.state_dict().items():
-        whole = tensor.detach().contiguous().cpu()
-        rounded = name in parameters and whole.dim() > 1 and whole.dtype == torch.float32
-        if rounded and not fits(whole):
+    for name, whole in tensors.items():
+        matrix = name in matrices and whole.dim() > 1 and whole.dtype == torch.float32
+        if matrix and not fits(whole):
             kept.append(name)
-            rounded = False
-        weights[name] = whole.half() if rounded else whole
+            matrix = False
+        weights[name] = whole.half() if matrix else whole
     return weights, kept
 
 

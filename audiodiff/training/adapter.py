@@ -22,7 +22,8 @@ from audiodiff.errors import InputError
 from audiodiff.files import writing_folder
 from audiodiff.model import CARD, CONFIG, AudioDiffusion, build, read_recipe
 from audiodiff.training.initialization import Taken, initialize, provenance
-from audiodiff.training.lora import LowRank, adapters, low_rank, product, trained_weights
+from audiodiff.training.lora import LowRank, adapters, low_rank, trained_weights
+from audiodiff.weights import low_rank_product
 
 ADAPTER = "adapter.safetensors"
 _DOWN, _UP = ".lora_A", ".lora_B"  # after a layer's name, in the file
@@ -45,6 +46,23 @@ class Adapter:
     base: Mapping[str, str]
     settings: LowRank
     facts: Mapping[str, Any]
+
+    def parts(self) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, Tensor]]:
+        """Returns A and B by layer, and the tensors that were trained whole or are statistics, by name.
+
+        Raises:
+            InputError: one of the two without the other.
+        """
+        layers = {
+            name.removesuffix(_DOWN).removesuffix(_UP) for name in self.tensors if name.endswith((_DOWN, _UP))
+        }
+        alone = sorted(layer for layer in layers if not {layer + _DOWN, layer + _UP} <= set(self.tensors))
+        if alone:
+            raise InputError(f"adapter: {alone[0]} has one of its two factors alone; the file is damaged")
+        whole = {name: tensor for name, tensor in self.tensors.items() if not name.endswith((_DOWN, _UP))}
+        return {
+            layer: (self.tensors[layer + _DOWN], self.tensors[layer + _UP]) for layer in sorted(layers)
+        }, whole
 
 
 def save_adapter(
@@ -77,29 +95,35 @@ def save_adapter(
         (draft / CARD).write_text(_card(config), encoding="utf-8")
 
 
+def find_adapter(folder: str | Path) -> Path | None:
+    """Returns where the adapter in a folder or run folder lies; None where there is none."""
+    places = (Path(folder), Path(folder) / "adapter")
+    return next((place for place in places if (place / ADAPTER).is_file()), None)
+
+
 def load_adapter(folder: str | Path) -> Adapter:
     """Returns the adapter in a folder, or in the run folder that holds one named `adapter`.
 
     Raises:
         InputError: there is none, or it is damaged.
     """
-    places = [place for place in (Path(folder), Path(folder) / "adapter") if (place / ADAPTER).is_file()]
-    if not places:
+    place = find_adapter(folder)
+    if place is None:
         raise InputError(
             f"{folder}: holds no {ADAPTER}; expected an adapter, as `audiodiff train` with lora leaves in "
             "exp/NAME/adapter"
         )
-    recipe = read_recipe(places[0])
+    recipe = read_recipe(place)
     node = recipe.pop("adapter", None)
     try:
         base = {key: str(node["base"][key]) for key in ("name", "sha256")}
         settings, facts = low_rank(node["lora"]), dict(node["facts"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{places[0] / CONFIG}: does not say what the adapter belongs to") from error
+        raise InputError(f"{place / CONFIG}: does not say what the adapter belongs to") from error
     try:
-        tensors = load_file(places[0] / ADAPTER)
+        tensors = load_file(place / ADAPTER)
     except Exception as error:  # safetensors raises its own type for a truncated file
-        raise InputError(f"{places[0] / ADAPTER}: cannot be read as safetensors ({error})") from error
+        raise InputError(f"{place / ADAPTER}: cannot be read as safetensors ({error})") from error
     return Adapter(tensors, recipe, base, settings, facts)
 
 
@@ -153,22 +177,17 @@ def _changes(
         InputError: tensors that do not fit, or weights that neither the base nor the adapter has.
     """
     weights, buffers = model.state_dict(), dict(model.named_buffers())
-    layers = {
-        key.removesuffix(_DOWN).removesuffix(_UP) for key in adapter.tensors if key.endswith((_DOWN, _UP))
-    }
+    layers, others = adapter.parts()
     products, problems = {}, [name for name in taken.new if name not in adapter.tensors]
-    for layer in layers:
-        weight, down, up = (
-            weights.get(f"{layer}.weight"),
-            *(adapter.tensors.get(layer + end) for end in (_DOWN, _UP)),
-        )
-        if weight is None or down is None or up is None or not _fit(down, up, weight, adapter.settings.rank):
+    for layer, (down, up) in layers.items():
+        weight = weights.get(f"{layer}.weight")
+        if weight is None or not _fit(down, up, weight, adapter.settings.rank):
             problems.append(layer)
         else:
-            products[f"{layer}.weight"] = product(down, up, weight)
+            products[f"{layer}.weight"] = low_rank_product(down, up, weight)
     whole = {}
-    for name, tensor in adapter.tensors.items():
-        if name.endswith((_DOWN, _UP)) or (name in buffers and name in taken.same):
+    for name, tensor in others.items():
+        if name in buffers and name in taken.same:
             continue  # the base's own statistics hold
         if name not in weights or weights[name].shape != tensor.shape:
             problems.append(name)

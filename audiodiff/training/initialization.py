@@ -9,7 +9,6 @@ a new label. A weight that fits nowhere is named, never dropped in silence.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,8 @@ from audiodiff.conditioning.mel import Mel
 from audiodiff.conditioning.text_conditioner import SpokenText
 from audiodiff.errors import InputError
 from audiodiff.interval import Interval
-from audiodiff.model import WEIGHTS, AudioDiffusion, find_model, load
+from audiodiff.model import AudioDiffusion, find_model, load
+from audiodiff.weights import weights_digest
 
 _NETWORK = "denoiser.network."
 _LEAST_SHARE = (
@@ -102,7 +102,7 @@ def provenance(folder: str | Path) -> dict[str, str]:
     """
     place = find_model(folder).resolve()
     name = place.parent.name if place.name == "model" else place.name
-    return {"init": name, "init_sha256": hashlib.sha256((place / WEIGHTS).read_bytes()).hexdigest()}
+    return {"init": name, "init_sha256": weights_digest(place)}
 
 
 def freeze(model: nn.Module, parts: Sequence[str]) -> int:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from audiodiff.errors import InputError
 from audiodiff.model import AudioDiffusion
 from audiodiff.training.initialization import Taken, parts_of
+from audiodiff.weights import low_rank_product
 
 _DEFAULT_TARGETS = ("denoiser.network.*",)
 
@@ -139,14 +140,9 @@ def merged(model: AudioDiffusion, settings: LowRank) -> AudioDiffusion:
         base = plain.get_submodule(name).base_layer
         assert isinstance(base, nn.Module)
         with torch.no_grad():
-            base.weight.add_(product(down, up, base.weight) * settings.scale)  # type: ignore[arg-type, operator]
+            base.weight.add_(low_rank_product(down, up, base.weight) * settings.scale)  # type: ignore[arg-type, operator]
         plain.set_submodule(name, base)
     return plain
-
-
-def product(down: Tensor, up: Tensor, weight: Tensor) -> Tensor:
-    """Returns B A in the shape of the weight [out, in, ...], for A [rank, in, ...] and B [out, rank, ...]."""
-    return (up.flatten(1) @ down.flatten(1)).view_as(weight)
 
 
 def _names(value: Any, key: str) -> tuple[str, ...] | None:

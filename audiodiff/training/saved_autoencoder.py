@@ -8,7 +8,6 @@ its own folder can be named for an autoencoder's as well.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from audiodiff.errors import InputError
 from audiodiff.files import writing_folder
 from audiodiff.instantiation import instantiate
 from audiodiff.model import CARD, CONFIG, FACTS, WEIGHTS, AudioDiffusion, find_model
+from audiodiff.weights import weights_digest
 
 _WITHIN = "representation.autoencoder."  # its weights' names begin so in a model of latents
 _ADVICE = "expected the folder of `audiodiff train-autoencoder`, or of a model of latents"
@@ -123,7 +123,7 @@ def adopt(model: AudioDiffusion, folder: str | None) -> dict[str, str]:
     _fill(representation.autoencoder, _weights(place), place)
     named = place.resolve()
     name = named.parent.name if named.name == "model" else named.name
-    digest = hashlib.sha256((place / WEIGHTS).read_bytes()).hexdigest()
+    digest = weights_digest(place)
     return {"autoencoder": name, "autoencoder_sha256": digest}
 
 

@@ -306,5 +306,8 @@ def test_what_an_experiment_says_is_what_is_composed(name: str) -> None:
     said = yaml.safe_load((recipes_folder() / "experiment" / f"{name}.yaml").read_text())
     composed = leaves(recipe_from(f"experiment={name}"))
     del said["defaults"]
+    # A size is looked up while the recipe is read, and what it says stands in the network.
+    chosen = said.pop("sizes", {}).get(said.get("size"), {})
+    assert all(composed["model", "denoiser", "network", key] == value for key, value in chosen.items())
     for path, value in leaves(said).items():
         assert composed[path] == value, ".".join(path)

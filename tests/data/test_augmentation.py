@@ -191,6 +191,25 @@ def test_transpositions_by_whole_semitones_give_keys_and_nothing_between() -> No
         assert all(abs(each - round(each)) < 0.01 for each in moved)
 
 
+def test_with_the_recorded_pitches_every_key_sounds_as_the_nearest_of_them_and_as_no_other() -> None:
+    recorded = [21, 24, 27, 33, 36]  # 30 is missing
+    transpose = Transpose(-3, 3, "pitch", 21, 37, 1, recorded)
+    reached = {
+        pitch: {
+            transpose.with_labels(random_waveform(100), {"pitch": f"{pitch}"}, key(n))[1]["pitch"]
+            for n in range(100)
+        }
+        for pitch in recorded
+    }
+    assert reached == {
+        21: {"21", "22"},
+        24: {"23", "24", "25"},
+        27: {"26", "27", "28", "29", "30"},  # 30 is as near to 33, and goes to the lower one
+        33: {"31", "32", "33", "34"},
+        36: {"35", "36", "37"},
+    }
+
+
 def test_labels_come_through_chains_and_chance_and_stay_with_all_others() -> None:
     labels = {"pitch": "60"}
     up = Transpose(1, 1)
@@ -283,6 +302,7 @@ WRONG: list[tuple[str, Any]] = [
     ("Transpose: semitones", lambda: Transpose(-13, 1)),
     ("Transpose: step_semitones", lambda: Transpose(-1, 1, step_semitones=-1)),
     ("Transpose: pitches", lambda: Transpose(-1, 1, "pitch", 60, 50)),
+    ("Transpose: recorded", lambda: Transpose(-1, 1, recorded=[60])),
     ("Resample", lambda: Resample(RATE, 4000, 16000)),
     ("probability", lambda: Sometimes(Polarity(), 1.5)),
     ("shares", lambda: SyntheticReverb(RATE, lowest_wet=-0.1)),

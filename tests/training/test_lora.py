@@ -20,11 +20,12 @@ from audiodiff.model import AudioDiffusion, build, load
 from audiodiff.recipes_folder import recipes_folder
 from audiodiff.training.adapter import load_adapter, merge
 from audiodiff.training.loop import train
-from audiodiff.training.lora import LowRank, adapt, adapters, low_rank, merged, product
+from audiodiff.training.lora import LowRank, adapt, adapters, low_rank, merged
 from audiodiff.training.resuming import save_checkpoint
 from audiodiff.training.run import open_run
 from audiodiff.training.updates import one_update, training_batches
 from audiodiff.types import Batch
+from audiodiff.weights import low_rank_product
 from tests.tiny import random_model, recipe_from, tiny_recipe
 
 pytest.importorskip("peft", reason="the extra audiodiff[lora] is not installed")
@@ -127,7 +128,7 @@ def test_the_product_is_that_of_peft() -> None:
     found = adapters(model)
     assert {layers[name].base_layer.weight.dim() for name in found} == {2, 3}  # linear, convolution
     for name, (down, up) in found.items():
-        ours = product(down, up, layers[name].base_layer.weight) * (5 / 3)
+        ours = low_rank_product(down, up, layers[name].base_layer.weight) * (5 / 3)
         theirs = layers[name].get_delta_weight("default")
         assert torch.allclose(ours, theirs, rtol=1e-5, atol=1e-7), name
 

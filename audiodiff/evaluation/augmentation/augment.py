@@ -7,7 +7,6 @@ OUT/augment.json, attempts.jsonl    what was asked, and every sound that was mad
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -23,10 +22,11 @@ from audiodiff.evaluation.augmentation.filters import FilterChoice, Filters
 from audiodiff.evaluation.augmentation.making import Maker, Manner
 from audiodiff.evaluation.judge import Judge
 from audiodiff.files import write_whole
-from audiodiff.model import WEIGHTS, AudioDiffusion, find_model
+from audiodiff.model import AudioDiffusion, find_model
 from audiodiff.synthesis.generation import Request, record_of
 from audiodiff.synthesis.samples import RECORD, Sample
 from audiodiff.synthesis.text_route import takes_text
+from audiodiff.weights import weights_digest
 
 ASKED, ATTEMPTS, AUDIO = "augment.json", "attempts.jsonl", "audio"
 
@@ -157,7 +157,7 @@ def _manner(model: AudioDiffusion, source: Path, making: Request) -> Manner:
 
 def _provenance(source: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     """Returns how every sound is made: what it says beside item, labels and verdict."""
-    digest = hashlib.sha256((find_model(source) / WEIGHTS).read_bytes()).hexdigest()
+    digest = weights_digest(find_model(source))
     shared = {name: value for name, value in record.items() if name != "command"}
     return shared | {"model": str(source.absolute()), "model_sha256": digest}
 
