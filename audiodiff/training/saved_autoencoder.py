@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
@@ -24,7 +23,7 @@ from audiodiff.errors import InputError
 from audiodiff.files import writing_folder
 from audiodiff.instantiation import instantiate
 from audiodiff.model import CARD, CONFIG, FACTS, WEIGHTS, AudioDiffusion, find_model
-from audiodiff.weights import weights_digest
+from audiodiff.weights import read_weights, weights_digest
 
 _WITHIN = "representation.autoencoder."  # its weights' names begin so in a model of latents
 _ADVICE = "expected the folder of `audiodiff train-autoencoder`, or of a model of latents"
@@ -175,10 +174,7 @@ def _find(folder: str | Path) -> tuple[dict[str, Any], Path]:
 
 
 def _weights(place: Path) -> dict[str, Tensor]:
-    try:
-        weights = load_file(place / WEIGHTS)
-    except Exception as error:  # safetensors raises its own type for a truncated file
-        raise InputError(f"{place / WEIGHTS}: cannot be read as safetensors ({error})") from error
+    weights = read_weights(place)
     within = {name.removeprefix(_WITHIN): w for name, w in weights.items() if name.startswith(_WITHIN)}
     return within or weights
 
