@@ -47,6 +47,12 @@ def find_model(folder: str | Path) -> Path:
     raise InputError(f"{place}: {reason}; {hint}")
 
 
+def model_name(folder: Path) -> str:
+    """Returns what a model in a folder is called: as its folder, or as the run where that is the run's `model`."""
+    place = folder.resolve()
+    return place.parent.name if place.name == "model" else place.name
+
+
 def shipped_model(name: str) -> Path:
     """Returns the folder of a shipped model, whatever lies at a path of that name.
 

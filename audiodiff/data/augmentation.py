@@ -2,9 +2,10 @@
 
 Each is a frozen dataclass called with a waveform [C, T], T at least 1, and a numpy generator, the only source of
 chance; it returns a new waveform [C, T'] and leaves the given one alone. It acts before features are taken, so that a
-mel always belongs to the waveform. Labels stay, unless it is `Relabelling`: take none that would make them wrong.
-Nothing is clipped: a result that goes beyond [-1, 1] is scaled back to a peak of 1, so that a gain or a level asked for
-may not be reached, while the ratio of signal to noise always is. Silence stays silence.
+mel always belongs to the waveform. Labels stay: take none that would make them wrong. Those that move labels along are
+in `audiodiff.data.relabelling`. Nothing is clipped: a result that goes beyond [-1, 1] is scaled back to a peak of 1, so
+that a gain or a level asked for may not be reached, while the ratio of signal to noise always is. Silence stays
+silence.
 """
 
 from __future__ import annotations
@@ -24,17 +25,13 @@ from audiodiff.data.augmenting import (
     augmented,
     check_range,
     fitted,
-    kept_within,
-    numeric_label,
+    played,
     power,
     recordings_in,
 )
 from audiodiff.data.entries import Entry
 from audiodiff.data.reading import read_entry
-from audiodiff.errors import InputError
 
-# Speeds are multiples of a thousandth, so that the resampler has whole rates.
-_SPEED_STEPS = 1000
 # Amplitude falls to a thousandth, by 60 dB, in the reverberation time.
 _DECAY = math.log(1000.0)
 
@@ -145,90 +142,7 @@ class Speed:
 
     def __call__(self, waveform: Tensor, generator: np.random.Generator) -> Tensor:
         """Returns [C, round(T / factor)], halves rounded up."""
-        rate = round(_SPEED_STEPS * generator.uniform(self.slowest, self.fastest))
-        return fitted(io.resample(waveform, rate, _SPEED_STEPS))
-
-
-@dataclass(frozen=True)
-class Transpose:
-    """Played faster or slower like `Speed`, by semitones drawn uniformly, and the pitch that is its label moved along.
-
-    Where the corpus has every third note, one and a half semitones up and down fill the gaps. Segments without that
-    label are transposed all the same. With whole steps and the pitches that were recorded it does what a sampler does:
-    every key sounds as the nearest recorded note, and as no other.
-
-    Attributes:
-        lowest_semitones: -12 or more; -12 halves the frequencies.
-        highest_semitones: 12 or less. The factor of speed is rounded to a thousandth, and the label says what it is.
-        label: name of the label, a number in semitones such as a MIDI number.
-        lowest_pitch: no label is moved below it.
-        highest_pitch: none is moved above it.
-        step_semitones: 0 draws any distance between the bounds; 1 the lowest and whole semitones above it, so that of
-            a keyboard's notes come its other keys and nothing between them. The label moves by whole steps too, which
-            the rounded factor misses by a cent at most.
-        recorded: pitches of the corpus. A segment moves to no pitch to which another of them is nearer, nor to one as
-            near to a lower one; none of them for no such limit.
-
-    Raises:
-        InputError: bounds that are not in order, semitones beyond an octave, or recorded pitches without steps.
-    """
-
-    lowest_semitones: float = -1.5
-    highest_semitones: float = 1.5
-    label: str = "pitch"
-    lowest_pitch: float = 0.0
-    highest_pitch: float = 127.0
-    step_semitones: float = 0.0
-    recorded: Sequence[float] = ()
-
-    def __post_init__(self) -> None:
-        check_range("Transpose: semitones", self.lowest_semitones, self.highest_semitones, -12, 12)
-        if not 0 <= self.step_semitones <= 24:
-            raise InputError(f"Transpose: step_semitones: got {self.step_semitones}, expected 0 to 24")
-        check_range("Transpose: pitches", self.lowest_pitch, self.highest_pitch, -1000, 1000)
-        if self.recorded and self.step_semitones == 0:
-            raise InputError("Transpose: recorded: belongs to step_semitones above 0, got 0")
-
-    def __call__(self, waveform: Tensor, generator: np.random.Generator) -> Tensor:
-        """Returns [C, T']."""
-        return self.with_labels(waveform, {}, generator)[0]
-
-    def with_labels(
-        self, waveform: Tensor, labels: Mapping[str, str], generator: np.random.Generator
-    ) -> tuple[Tensor, Mapping[str, str]]:
-        """Returns [C, round(T / factor)], halves rounded up, and the labels with the new pitch.
-
-        Raises:
-            InputError: the label is no number, or lies outside of its bounds.
-        """
-        pitch = numeric_label("Transpose", labels, self.label, self.lowest_pitch, self.highest_pitch)
-        semitones = self._any(generator, pitch) if self.step_semitones == 0 else self._step(generator, pitch)
-        rate = round(_SPEED_STEPS * 2 ** (semitones / 12))
-        transposed = fitted(io.resample(waveform, rate, _SPEED_STEPS))
-        if pitch is None:
-            return transposed, labels
-        moved = pitch + (semitones if self.step_semitones else 12 * math.log2(rate / _SPEED_STEPS))
-        # Rounding may pass a bound by a hundredth of a semitone.
-        moved = min(max(moved, self.lowest_pitch), self.highest_pitch)
-        return transposed, {**labels, self.label: f"{round(moved, 3):g}"}
-
-    def _any(self, generator: np.random.Generator, pitch: float | None) -> float:
-        drawn = float(generator.uniform(self.lowest_semitones, self.highest_semitones))
-        return drawn if pitch is None else kept_within(drawn, pitch, self.lowest_pitch, self.highest_pitch)
-
-    def _step(self, generator: np.random.Generator, pitch: float | None) -> float:
-        count = math.floor((self.highest_semitones - self.lowest_semitones) / self.step_semitones + 1e-9) + 1
-        steps = [self.lowest_semitones + self.step_semitones * number for number in range(count)]
-        if pitch is not None:
-            steps = [step for step in steps if self._belongs(pitch, pitch + step)] or [0.0]
-        return steps[int(generator.integers(len(steps)))]
-
-    def _belongs(self, pitch: float, moved: float) -> bool:
-        """Returns whether a pitch is the one to be moved to another."""
-        if not self.lowest_pitch <= moved <= self.highest_pitch:
-            return False
-        distances = [(abs(each - moved), each) for each in self.recorded]
-        return not distances or min(distances) >= (abs(pitch - moved), pitch)
+        return played(waveform, generator.uniform(self.slowest, self.fastest))[0]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from audiodiff.data.entries import Entry
 from audiodiff.data.manifests import load_cuts
 from audiodiff.errors import InputError
 
+_SPEED_STEPS = 1000
+
 
 class Augmentation(Protocol):
     """The contract."""
@@ -72,6 +74,15 @@ def _whole(file: Path) -> Entry:
 def fitted(waveform: Tensor) -> Tensor:
     """Returns the waveform, scaled to a peak of 1 where it has a higher one."""
     return waveform / max(1.0, float(waveform.abs().max()))
+
+
+def played(waveform: Tensor, speed: float) -> tuple[Tensor, float]:
+    """Returns the waveform [C, round(T / speed)] played so fast, and the speed: a multiple of a thousandth.
+
+    Such speeds are whole rates to the resampler. Halves of samples are rounded up.
+    """
+    rate = round(_SPEED_STEPS * speed)
+    return fitted(io.resample(waveform, rate, _SPEED_STEPS)), rate / _SPEED_STEPS
 
 
 def power(waveform: Tensor) -> float:

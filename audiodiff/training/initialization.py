@@ -24,6 +24,7 @@ from audiodiff.conditioning.text_conditioner import SpokenText
 from audiodiff.errors import InputError
 from audiodiff.interval import Interval
 from audiodiff.model import AudioDiffusion, find_model, load
+from audiodiff.model_folder import model_name
 from audiodiff.weights import weights_digest
 
 _NETWORK = "denoiser.network."
@@ -100,9 +101,8 @@ def provenance(folder: str | Path) -> dict[str, str]:
     Raises:
         InputError: no model there.
     """
-    place = find_model(folder).resolve()
-    name = place.parent.name if place.name == "model" else place.name
-    return {"init": name, "init_sha256": weights_digest(place)}
+    place = find_model(folder)
+    return {"init": model_name(place), "init_sha256": weights_digest(place)}
 
 
 def freeze(model: nn.Module, parts: Sequence[str]) -> int:

@@ -53,7 +53,7 @@ from audiodiff.training.windows import window_frames
 
 Segments = SegmentDataset | ClipSequences
 SILENT = Console(quiet=True)
-_AUGMENTATIONS = ("audiodiff.data.augmentation.", "audiodiff.data.loudness_augmentation.")
+_AUGMENTATIONS = ("audiodiff.data.augmentation.", "audiodiff.data.relabelling.")
 
 
 @dataclass

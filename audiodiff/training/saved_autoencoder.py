@@ -23,6 +23,7 @@ from audiodiff.errors import InputError
 from audiodiff.files import writing_folder
 from audiodiff.instantiation import instantiate
 from audiodiff.model import CARD, CONFIG, FACTS, WEIGHTS, AudioDiffusion, find_model
+from audiodiff.model_folder import model_name
 from audiodiff.weights import read_weights, weights_digest
 
 _WITHIN = "representation.autoencoder."  # its weights' names begin so in a model of latents
@@ -120,10 +121,7 @@ def adopt(model: AudioDiffusion, folder: str | None) -> dict[str, str]:
         )
     place = _find(folder)[1]
     _fill(representation.autoencoder, _weights(place), place)
-    named = place.resolve()
-    name = named.parent.name if named.name == "model" else named.name
-    digest = weights_digest(place)
-    return {"autoencoder": name, "autoencoder_sha256": digest}
+    return {"autoencoder": model_name(place), "autoencoder_sha256": weights_digest(place)}
 
 
 def frozen_weights(model: AudioDiffusion) -> dict[str, Tensor]:

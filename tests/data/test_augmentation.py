@@ -11,7 +11,6 @@ import torch
 import yaml
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from torch import Tensor
 
 from audiodiff.audio import io
 from audiodiff.data.augmentation import (
@@ -24,14 +23,13 @@ from audiodiff.data.augmentation import (
     Sometimes,
     Speed,
     SyntheticReverb,
-    Transpose,
     decaying_noise,
 )
-from audiodiff.data.augmenting import Augmentation, augmented
+from audiodiff.data.augmenting import Augmentation
 from audiodiff.errors import InputError
 from audiodiff.recipes_folder import recipes_folder
+from tests.data.waveforms import RATE, key, peak_frequency, random_waveform, sine
 
-RATE = 8000
 DATA = {
     "sample_rate": RATE,
     "labels": {"pitch": {"low": 21, "high": 108}, "loudness": {"low": -60.0, "high": 0.0}},
@@ -60,26 +58,6 @@ def recipe(name: str, sounds: Path) -> Augmentation:
     resolved: Any = OmegaConf.to_container(config, resolve=True)
     made: Augmentation = instantiate(resolved["node"], _convert_="all")
     return made
-
-
-def key(*numbers: int) -> np.random.Generator:
-    return np.random.default_rng(numbers)
-
-
-def random_waveform(length: int, channels: int = 1) -> Tensor:
-    return 0.1 * torch.randn(channels, length, generator=torch.Generator().manual_seed(length))
-
-
-def sine(frequency: float, length: int = RATE) -> Tensor:
-    return (
-        0.5
-        * torch.sin(2 * torch.pi * frequency / RATE * torch.arange(length, dtype=torch.float64)).float()[None]
-    )
-
-
-def peak_frequency(waveform: Tensor) -> float:
-    spectrum = torch.fft.rfft(waveform[0] * torch.hann_window(waveform.shape[-1]), 1 << 18).abs()
-    return float(spectrum.argmax()) * RATE / (1 << 18)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -157,76 +135,6 @@ def test_speed_changes_length_and_pitch_by_the_factor(factor: float) -> None:
     assert peak_frequency(changed) == pytest.approx(440 * factor, rel=1e-3)
 
 
-@pytest.mark.parametrize("semitones", [-12.0, -1.5, 0.0, 1.3, 12.0])
-def test_transposing_moves_pitch_and_label_by_the_same_semitones(semitones: float) -> None:
-    waveform = sine(440)
-    labels = {"pitch": "69", "layer": "3"}
-    changed, moved = Transpose(semitones, semitones).with_labels(waveform, labels, key(0))
-    heard = 69 + 12 * np.log2(peak_frequency(changed) / 440)
-    assert float(moved["pitch"]) == pytest.approx(heard, abs=0.01)
-    assert float(moved["pitch"]) == pytest.approx(69 + semitones, abs=0.01)
-    assert moved["layer"] == "3"
-    assert labels == {"pitch": "69", "layer": "3"}, "the given labels were changed"
-
-
-def test_transpositions_fill_their_range_and_leave_no_label_outside_the_keyboard() -> None:
-    transpose = Transpose(-2, 2, "pitch", 21, 108)
-    for pitch, low, high in ((60, 58, 62), (21, 21, 23), (107.5, 105.5, 108)):
-        labels = {"pitch": f"{pitch}"}
-        moved = [
-            float(transpose.with_labels(random_waveform(100), labels, key(n))[1]["pitch"]) for n in range(300)
-        ]
-        assert low <= min(moved) < low + 0.1
-        assert high - 0.1 < max(moved) <= high
-
-
-def test_transpositions_by_whole_semitones_give_keys_and_nothing_between() -> None:
-    transpose = Transpose(-2, 2, "pitch", 21, 108, step_semitones=1)
-    for pitch, keys in ((60, {58, 59, 60, 61, 62}), (21, {21, 22, 23})):
-        moved = [
-            float(transpose.with_labels(random_waveform(100), {"pitch": f"{pitch}"}, key(n))[1]["pitch"])
-            for n in range(100)
-        ]
-        assert {round(each) for each in moved} == keys
-        assert all(abs(each - round(each)) < 0.01 for each in moved)
-
-
-def test_with_the_recorded_pitches_every_key_sounds_as_the_nearest_of_them_and_as_no_other() -> None:
-    recorded = [21, 24, 27, 33, 36]  # 30 is missing
-    transpose = Transpose(-3, 3, "pitch", 21, 37, 1, recorded)
-    reached = {
-        pitch: {
-            transpose.with_labels(random_waveform(100), {"pitch": f"{pitch}"}, key(n))[1]["pitch"]
-            for n in range(100)
-        }
-        for pitch in recorded
-    }
-    assert reached == {
-        21: {"21", "22"},
-        24: {"23", "24", "25"},
-        27: {"26", "27", "28", "29", "30"},  # 30 is as near to 33, and goes to the lower one
-        33: {"31", "32", "33", "34"},
-        36: {"35", "36", "37"},
-    }
-
-
-def test_labels_come_through_chains_and_chance_and_stay_with_all_others() -> None:
-    labels = {"pitch": "60"}
-    up = Transpose(1, 1)
-    twice = Chain([up, Gain(-6, -6), Sometimes(up, 1.0), Sometimes(up, 0.0)])
-    waveform = random_waveform(4000)
-    changed, moved = augmented(twice, waveform, labels, key(0))
-    assert float(moved["pitch"]) == pytest.approx(62, abs=0.02)
-    assert torch.equal(changed, twice(waveform, key(0)))
-    assert augmented(Speed(0.9, 0.9), waveform, labels, key(0))[1] == labels
-
-
-def test_a_pitch_that_is_no_number_or_off_the_keyboard_is_refused() -> None:
-    for text in ("a4", "nan", "20", ""):
-        with pytest.raises(InputError, match="label pitch is"):
-            Transpose(-1, 1, "pitch", 21, 108).with_labels(random_waveform(9), {"pitch": text}, key(0))
-
-
 def test_resampling_keeps_what_is_below_half_the_lower_rate_and_nothing_above() -> None:
     low, high = sine(500), sine(3000)
     narrowed = Resample(RATE, 4000, 4000)(low + high, key(0))
@@ -299,10 +207,6 @@ WRONG: list[tuple[str, Any]] = [
     ("Gain", lambda: Gain(6, -6)),
     ("Speed", lambda: Speed(0.4, 1)),
     ("Speed", lambda: Speed(1, 2.1)),
-    ("Transpose: semitones", lambda: Transpose(-13, 1)),
-    ("Transpose: step_semitones", lambda: Transpose(-1, 1, step_semitones=-1)),
-    ("Transpose: pitches", lambda: Transpose(-1, 1, "pitch", 60, 50)),
-    ("Transpose: recorded", lambda: Transpose(-1, 1, recorded=[60])),
     ("Resample", lambda: Resample(RATE, 4000, 16000)),
     ("probability", lambda: Sometimes(Polarity(), 1.5)),
     ("shares", lambda: SyntheticReverb(RATE, lowest_wet=-0.1)),
