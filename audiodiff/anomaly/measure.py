@@ -16,14 +16,12 @@ from torch import Tensor
 
 from audiodiff.anomaly.pieces import Piece
 from audiodiff.audio.representation import ComplexSTFT, Representation
-from audiodiff.data.collate import Item, collate
 from audiodiff.diffusion.likelihood import ProbabilityFlow, variational_bound
 from audiodiff.diffusion.noise import KeyedNoise
-from audiodiff.diffusion.priors import whiten
 from audiodiff.diffusion.process import diffuse, epsilon_from_clean
 from audiodiff.diffusion.schedules import NoiseSchedule
 from audiodiff.errors import InputError
-from audiodiff.evaluation.likelihood import level_times
+from audiodiff.evaluation.likelihood import encoded_alone, level_times
 from audiodiff.model import AudioDiffusion
 from audiodiff.types import Condition
 
@@ -154,7 +152,8 @@ def measure_pieces(
         FloatingPointError: the model gave numbers that are not finite.
     """
     with torch.no_grad():
-        condition, x = _encode(model, chosen)
+        waveforms, labels = [piece.waveform for piece in chosen], [piece.labels for piece in chosen]
+        _, condition, x = encoded_alone(model, waveforms, labels)
         mask = _kept(x, chosen, condition)
         numbers = (mask.sum((1, 2)) * x.shape[1]).long().tolist()
         denoise, schedule = model.denoiser.bind(condition), model.denoiser.schedule
@@ -209,28 +208,6 @@ def _errors(
             total += (epsilon_from_clean(schedule, x_t, denoise(x_t, t), t) - noise).square()
         rows.append(torch.einsum("gd,bdf->bgf", weights, total / probe.draws))
     return torch.stack(rows, dim=1)
-
-
-def _encode(model: AudioDiffusion, chosen: Sequence[Piece]) -> tuple[Condition, Tensor]:
-    """Returns the condition and whitened x [B, D, F], each piece as it is alone, zero in its padding."""
-    items = [
-        Item(
-            piece.waveform,
-            piece.waveform.shape[-1],
-            {name: piece.labels.get(name, "") for name in model.labels},
-            str(i),
-        )
-        for i, piece in enumerate(chosen)
-    ]
-    batch = collate(items).to(model.device)
-    assert batch.waveform is not None
-    condition = model.condition(batch)
-    x = torch.zeros(batch.size, *model.representation.shape(int(batch.lengths.max())), device=model.device)
-    for row, waveform, length in zip(x, batch.waveform, batch.lengths.tolist(), strict=True):
-        encoded = model.representation.encode(waveform[None, :, :length])[0]
-        row[:, : encoded.shape[-1]] = encoded
-    x, mask = whiten(x, condition), condition.mask(x)
-    return condition, x if mask is None else x * mask
 
 
 def _kept(x: Tensor, chosen: Sequence[Piece], condition: Condition) -> Tensor:

@@ -197,11 +197,12 @@ def measure(
 def _measure_batch(
     model: AudioDiffusion, chosen: Sequence[Recording], precision: Precision, on_step: Callable[[float], None]
 ) -> list[Likelihood]:
-    batch, schedule = _batch(model, chosen), model.denoiser.schedule
+    schedule = model.denoiser.schedule
     share = len(chosen) / (precision.steps + 2)
     keyed = KeyedNoise(precision.seed, [zlib.crc32(recording.name.encode()) for recording in chosen])
     with torch.no_grad():
-        condition, x = _encode(model, batch)
+        waveforms = [each.read(model.sample_rate, model.representation.channels) for each in chosen]
+        batch, condition, x = encoded_alone(model, waveforms, [each.labels for each in chosen])
         mask, volume, numbers = condition.mask(x), log_volume(x, condition), _numbers(x, condition)
         denoise = model.denoiser.bind(condition)
         grid = LogSnrGrid(precision.bound_steps, ratio_max=_ratio_max(schedule))
@@ -235,17 +236,24 @@ def _numbers(x: Tensor, condition: Condition) -> Tensor:
     return frames.to(x.device) * x.shape[1]
 
 
-def _batch(model: AudioDiffusion, chosen: Sequence[Recording]) -> Batch:
-    items = []
-    for recording in chosen:
-        waveform = recording.read(model.sample_rate, model.representation.channels)
-        labels = {name: recording.labels.get(name, "") for name in model.labels}
-        items.append(Item(waveform, waveform.shape[-1], labels, recording.name))
-    return collate(items).to(model.device)
+def encoded_alone(
+    model: AudioDiffusion, waveforms: Sequence[Tensor], labels: Sequence[Mapping[str, str]]
+) -> tuple[Batch, Condition, Tensor]:
+    """Returns batch, condition and whitened x [B, D, F] of waveforms, each as it is alone, zero in its padding.
 
+    Args:
+        model: of any representation.
+        waveforms: [C, T] each, at the model's rate.
+        labels: of each waveform; one that is missing means any.
 
-def _encode(model: AudioDiffusion, batch: Batch) -> tuple[Condition, Tensor]:
-    """Returns the condition and whitened x [B, D, F], each item as it is alone, zero in its padding."""
+    Raises:
+        InputError: a label that the model does not know.
+    """
+    items = [
+        Item(waveform, waveform.shape[-1], {name: known.get(name, "") for name in model.labels}, str(i))
+        for i, (waveform, known) in enumerate(zip(waveforms, labels, strict=True))
+    ]
+    batch = collate(items).to(model.device)
     assert batch.waveform is not None
     condition = model.condition(batch)
     x = torch.zeros(batch.size, *model.representation.shape(int(batch.lengths.max())), device=model.device)
@@ -254,10 +262,10 @@ def _encode(model: AudioDiffusion, batch: Batch) -> tuple[Condition, Tensor]:
         row[:, : encoded.shape[-1]] = encoded
     x, mask = whiten(x, condition), condition.mask(x)
     if mask is None:
-        return condition, x
+        return batch, condition, x
     if condition.prior_std is not None:  # padding has no volume
         condition = replace(condition, prior_std=torch.where(mask.bool(), condition.prior_std, 1.0))
-    return condition, x * mask
+    return batch, condition, x * mask
 
 
 def level_times(schedule: NoiseSchedule, levels: int) -> list[float]:

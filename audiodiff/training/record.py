@@ -54,20 +54,7 @@ def model_card(
     recipe: Mapping[str, Any], facts: Mapping[str, Any], known_labels: Mapping[str, Sequence[str]]
 ) -> str:
     """Returns the model card: what it is, from what data, how it was trained. Only what was recorded."""
-    data = recipe["data"]
-    rows = {
-        "Corpus": f"{data['name']} ({facts['train_hours']:.2f} hours of training audio)",
-        "Licence of the data": data["licence"],
-        "Audio": f"{data['sample_rate']} Hz, {data['channels']} channel(s)",
-        "Parameters": f"{facts['parameters'] / 1e6:.2f} M",
-        **ancestry(facts),
-        "Updates": f"{facts['updates']} of {recipe['training']['global_batch_seconds']:g} s of audio",
-        "Training time": f"{facts['train_seconds'] / 3600:.2f} h on {facts['hardware']}",
-        "Validation loss": facts.get("validation_loss", "not recorded"),
-        "Seed": facts["seed"],
-        "Commit": facts["commit"],
-    }
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    table = _table(_material(recipe, facts) | ancestry(facts) | _course(recipe, facts))
     labels = "".join(f"\n- {name}: {listed(values)}" for name, values in known_labels.items())
     return (
         f"# {facts['experiment']}\n\nAn audiodiff model.\n\n| | |\n|---|---|\n{table}\n\n"
@@ -79,24 +66,36 @@ def model_card(
 
 def autoencoder_card(recipe: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     """Returns the card of an autoencoder."""
+    table = _table(_material(recipe, facts) | _course(recipe, facts))
+    return (
+        f"# {facts['experiment']}\n\nAn autoencoder of audio, made by audiodiff.\n\n| | |\n|---|---|\n{table}\n\n"
+        f"Command: `{facts['command']}`\n\nDiffuse its latents with `audiodiff train experiment=music_latent "
+        "autoencoder=FOLDER`.\n"
+    )
+
+
+def _material(recipe: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, str]:
     data = recipe["data"]
-    rows = {
+    return {
         "Corpus": f"{data['name']} ({facts['train_hours']:.2f} hours of training audio)",
         "Licence of the data": data["licence"],
         "Audio": f"{data['sample_rate']} Hz, {data['channels']} channel(s)",
         "Parameters": f"{facts['parameters'] / 1e6:.2f} M",
+    }
+
+
+def _course(recipe: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, str]:
+    return {
         "Updates": f"{facts['updates']} of {recipe['training']['global_batch_seconds']:g} s of audio",
         "Training time": f"{facts['train_seconds'] / 3600:.2f} h on {facts['hardware']}",
         "Validation loss": facts.get("validation_loss", "not recorded"),
         "Seed": facts["seed"],
         "Commit": facts["commit"],
     }
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
-    return (
-        f"# {facts['experiment']}\n\nAn autoencoder of audio, made by audiodiff.\n\n| | |\n|---|---|\n{table}\n\n"
-        f"Command: `{facts['command']}`\n\nDiffuse its latents with `audiodiff train experiment=music_latent "
-        "autoencoder=FOLDER`.\n"
-    )
+
+
+def _table(rows: Mapping[str, Any]) -> str:
+    return "\n".join(f"| {name} | {value} |" for name, value in rows.items())
 
 
 def ancestry(facts: Mapping[str, Any]) -> dict[str, str]:
