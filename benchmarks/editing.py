@@ -32,6 +32,7 @@ from audiodiff.audio import io
 from audiodiff.editing.edit import edit_waveform
 from audiodiff.editing.linear_prediction import interpolated
 from audiodiff.editing.restore import Recovery
+from audiodiff.editing.sparse_declipping import beyond, sparsest
 from audiodiff.editing.tasks import ExtendBandwidth, Inpaint, RestoreClipped
 from audiodiff.files import write_whole
 from audiodiff.model import AudioDiffusion, load
@@ -259,7 +260,7 @@ def run_declip(
     methods: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
         "clipped": lambda clipped, level: clipped,
         "cubic spline": cubic,
-        "A-SPADE": spade,
+        "A-SPADE": sparse,
     }
     for name, recovery in contestants.items():
         methods[name] = lambda clipped, level, r=recovery: edited(
@@ -289,39 +290,12 @@ def cubic(clipped: np.ndarray, level: float) -> np.ndarray:
     places = np.arange(clipped.size)
     spline = CubicSpline(places[~flags], clipped[~flags])(places)
     spline = np.clip(spline, -4 * level, 4 * level)
-    return consistent(spline, clipped, level)
+    return beyond(spline, clipped, flags)
 
 
-def consistent(estimate: np.ndarray, clipped: np.ndarray, level: float | np.ndarray) -> np.ndarray:
-    """Returns the nearest signal whose clipping is the recording."""
-    at = np.abs(clipped) >= level * (1 - 1e-4)
-    beyond = np.where(clipped > 0, np.maximum(estimate, clipped), np.minimum(estimate, clipped))
-    return np.where(at, beyond, clipped)
-
-
-def spade(clipped: np.ndarray, level: float, size: int = 1024, most: int = 300) -> np.ndarray:
-    """Returns A-SPADE's restoration: the sparsest DFT frames among the consistent ones (Kitic et al. 2015)."""
-    window = np.sqrt(np.hanning(size + 1)[:-1])
-    padded = np.pad(clipped, (size, 2 * size - clipped.size % (size // 4)))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[:: size // 4] * window
-    levels = np.broadcast_to(np.maximum(level * window, 1e-12), frames.shape)
-    x, dual = frames.copy(), np.zeros((len(frames), size + 1), dtype=np.complex128)
-    for kept in range(1, most):
-        spectrum = np.fft.rfft(x, 2 * size, norm="ortho")
-        moved = spectrum + dual
-        order = np.abs(moved)
-        limit = np.partition(order, -kept, axis=1)[:, -kept, None]
-        sparse = np.where(order >= limit, moved, 0)
-        back = np.fft.irfft(sparse - dual, 2 * size, norm="ortho")[:, :size]
-        x = consistent(back, frames, levels)
-        spectrum = np.fft.rfft(x, 2 * size, norm="ortho")
-        dual = dual + spectrum - sparse
-    result, weight = np.zeros(padded.size), np.zeros(padded.size)
-    for number, frame in enumerate(x):
-        part = slice(number * (size // 4), number * (size // 4) + size)
-        result[part] += frame * window
-        weight[part] += window**2
-    return consistent((result / np.maximum(weight, 1e-9))[size : size + clipped.size], clipped, level)
+def sparse(clipped: np.ndarray, level: float) -> np.ndarray:
+    """Returns A-SPADE's restoration, which is also what the model begins with."""
+    return sparsest(clipped, np.abs(clipped) >= level * (1 - 1e-4), 1024)
 
 
 def run_bandwidth(

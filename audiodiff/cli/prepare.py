@@ -50,6 +50,9 @@ def prepare(
         float | None,
         typer.Option(help="Bring every file to this peak, 0 to 1.", show_default="levels as they are"),
     ] = None,
+    remove_offset: Annotated[
+        bool, typer.Option("--remove-offset", help="Take the mean of each channel of a file away.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of what is drawn at random (mini).")] = 0,
     label_from: Annotated[
         str | None, typer.Option(help="Of folder: parent or none.", show_default="parent")
@@ -90,7 +93,8 @@ def prepare(
             return
     jobs = min(16, os.cpu_count() or 1) if jobs is None else max(1, jobs)
     seconds = PrepareOptions.excerpt_seconds if excerpt_seconds is None else excerpt_seconds
-    options = PrepareOptions(sample_rate, mono, peak, seed, jobs, label_from or "parent", seconds)
+    label_from = label_from or "parent"
+    options = PrepareOptions(sample_rate, mono, peak, seed, jobs, label_from, seconds, remove_offset)
     report = module.prepare(source, out, options)
     _print(report, out, console)
     if shar is not None:

@@ -9,10 +9,11 @@ libsndfile decodes no AAC (M4A), WMA or ALAC in MP4.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -42,11 +43,19 @@ class Health:
         peak: largest absolute sample so far.
         clipped: samples at full scale (io.CLIP_LEVEL and above).
         samples: of all channels together.
+        sums: of the samples of each channel.
+        squares: sum of the squares of all samples.
+        lowest: smallest sample of each channel.
+        highest: largest sample of each channel.
     """
 
     peak: float = 0.0
     clipped: int = 0
     samples: int = 0
+    sums: np.ndarray = field(default_factory=lambda: np.zeros(1))
+    squares: float = 0.0
+    lowest: np.ndarray = field(default_factory=lambda: np.full(1, np.inf))
+    highest: np.ndarray = field(default_factory=lambda: np.full(1, -np.inf))
 
     def watch(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Yields the blocks as they are, and counts."""
@@ -55,12 +64,32 @@ class Health:
             self.peak = max(self.peak, float(magnitude.max()))
             self.clipped += int((magnitude >= io.CLIP_LEVEL).sum())
             self.samples += block.size
+            self.sums = self.sums + block.sum(axis=0, dtype=np.float64)
+            self.squares += float(np.square(block, dtype=np.float64).sum())
+            self.lowest = np.minimum(self.lowest, block.min(axis=0))
+            self.highest = np.maximum(self.highest, block.max(axis=0))
             yield block
 
     @property
     def clipped_share(self) -> float:
         """Share of the samples that are clipped."""
         return self.clipped / max(1, self.samples)
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """Mean of each channel."""
+        return self.sums * len(self.sums) / max(1, self.samples)
+
+    @property
+    def centred_peak(self) -> float:
+        """Largest absolute sample once each channel's mean is taken away."""
+        return float(np.maximum(self.highest - self.offsets, self.offsets - self.lowest).max())
+
+    @property
+    def centred_rms(self) -> float:
+        """Root mean square once each channel's mean is taken away."""
+        mean_square = self.squares / max(1, self.samples) - float(np.square(self.offsets).mean())
+        return math.sqrt(max(0.0, mean_square))
 
 
 def probe(path: Path) -> io.AudioInfo:
@@ -139,8 +168,9 @@ def transcode(
     channels: int,
     target: Path,
     gain: float = 1.0,
+    offsets: np.ndarray | None = None,
 ) -> Written:
-    """Writes decoded blocks as a FLAC file, resampled, mixed and made louder as asked.
+    """Writes decoded blocks as a FLAC file, resampled, mixed, centred and made louder as asked.
 
     24 bits where the source has more than 16, else 16; lossy sources have no depth of their own and get 16.
 
@@ -151,6 +181,7 @@ def transcode(
         channels: 1 mixes; else the source's own.
         target: a draft: on an error what was written so far stays there.
         gain: factor of the amplitude.
+        offsets: [C], taken away from each channel before.
 
     Raises:
         UnusableAudioError: the source is damaged, no sample is left at the new rate, or FLAC cannot hold the
@@ -163,7 +194,8 @@ def transcode(
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("wb") as stream, _flac(_Target(stream), sample_rate, channels, bits) as write:
             for block in converted_blocks(blocks, info, sample_rate, channels):
-                block = block * np.float32(gain)
+                centred = block if offsets is None else block - offsets.astype(np.float32)
+                block = centred * np.float32(gain)
                 clipped += int((np.abs(block) > 1).sum())
                 write(_integers(block, bits))
                 length += len(block)

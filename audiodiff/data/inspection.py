@@ -30,11 +30,13 @@ from audiodiff.data.decoding import (
 from audiodiff.files import write_whole, writing
 
 # Part of the key: findings made under other rules do not count.
-RULES = 2
+RULES = 3
 
 # Share of samples at full scale above which a clip is reported, and above which it is of no use.
 CLIPPED_REPORTED = 0.001
 CLIPPED_EXCLUDED = 0.1
+# Mean of a channel, of full scale and of the root mean square around it, from which on it is reported.
+OFFSET_REPORTED, OFFSET_SHARE_REPORTED = 0.01, 0.25
 
 
 @dataclass(frozen=True)
@@ -45,16 +47,19 @@ class Wanted:
         sample_rate: Hz.
         channels: 1 for mono.
         peak: largest absolute sample of a file.
+        centred: whether the mean of each channel of a file is taken away.
     """
 
     sample_rate: int | None = None
     channels: int | None = None
     peak: float | None = None
+    centred: bool = False
 
     def fits(self, info: io.AudioInfo) -> bool:
         """Whether a file is so already, as far as its header tells."""
         rate, channels = (None, info.sample_rate), (None, info.channels)
-        return self.peak is None and self.sample_rate in rate and self.channels in channels
+        as_is = self.peak is None and not self.centred
+        return as_is and self.sample_rate in rate and self.channels in channels
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ def examine(path: Path, wanted: Wanted, converted: Path) -> Finding:
 
     Args:
         path: of the original.
-        wanted: rate, channels and peak.
+        wanted: rate, channels, level and offset.
         converted: where the conversion goes; appears whole or not at all.
 
     Returns:
@@ -106,7 +111,7 @@ def examine(path: Path, wanted: Wanted, converted: Path) -> Finding:
             for _ in health.watch(decode(path)):
                 pass
             _refuse(health)
-            remark = _remark(health.clipped_share)
+            remark = _remark(health.clipped_share, health)
             return Finding(str(path), info.sample_rate, info.channels, info.length, remark=remark)
         return _converted(path, info, wanted, converted, lossy)
     except UnusableAudioError as error:
@@ -119,8 +124,8 @@ def _converted(path: Path, info: io.AudioInfo, wanted: Wanted, converted: Path, 
     health = Health()
     try:
         rate, channels = wanted.sample_rate or info.sample_rate, wanted.channels or info.channels
-        gain = 1.0 if wanted.peak is None else wanted.peak / _peak(path, info, rate, channels)
-        written = transcode(health.watch(decode(path)), info, rate, channels, beside, gain)
+        gain, offsets = _adjustment(path, info, wanted, rate, channels)
+        written = transcode(health.watch(decode(path)), info, rate, channels, beside, gain, offsets)
         _refuse(health)
         with writing(converted):
             os.replace(beside, converted)
@@ -128,20 +133,30 @@ def _converted(path: Path, info: io.AudioInfo, wanted: Wanted, converted: Path, 
     finally:
         with suppress(OSError):  # where it could not be written, it is not there either
             beside.unlink()
-    remark = _remark(max(written.clipped_share, health.clipped_share))
+    clipped_share = max(written.clipped_share, health.clipped_share)
+    remark = _remark(clipped_share, None if wanted.centred else health)
     return Finding(str(converted), rate, channels, written.length, remark=remark, lossy=lossy, stamp=stamp)
 
 
-def _peak(path: Path, info: io.AudioInfo, sample_rate: int, channels: int) -> float:
-    """Returns the largest absolute sample that a file has when it is converted.
+def _adjustment(
+    path: Path, info: io.AudioInfo, wanted: Wanted, sample_rate: int, channels: int
+) -> tuple[float, np.ndarray | None]:
+    """Returns the gain and the offsets [C] with which a file that is converted comes out as wanted.
 
     Raises:
         UnusableAudioError: the file is damaged or silent.
     """
-    blocks = converted_blocks(decode(path), info, sample_rate, channels)
-    peak = max((float(np.abs(block).max(initial=0.0)) for block in blocks), default=0.0)
-    _refuse(Health(peak))
-    return peak
+    if wanted.peak is None and not wanted.centred:
+        return 1.0, None
+    health = Health()
+    for _ in health.watch(
+        block for block in converted_blocks(decode(path), info, sample_rate, channels) if len(block)
+    ):
+        pass
+    _refuse(health)
+    peak = health.centred_peak if wanted.centred else health.peak
+    gain = 1.0 if wanted.peak is None else wanted.peak / peak
+    return gain, health.offsets if wanted.centred else None
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
@@ -154,17 +169,26 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 def _refuse(health: Health) -> None:
     """Raises UnusableAudioError for a decoded file that is of no use."""
-    if health.peak < io.SILENCE_PEAK:
-        raise UnusableAudioError(f"silent: peak {health.peak:.2g}")
+    if health.centred_peak < io.SILENCE_PEAK:
+        raise UnusableAudioError(
+            f"silent: peak {health.centred_peak:.2g} around a mean of {health.offsets[0]:.2g}"
+        )
     if health.clipped_share > CLIPPED_EXCLUDED:
-        raise UnusableAudioError(_remark(health.clipped_share) or "")
+        raise UnusableAudioError(_clipped(health.clipped_share))
 
 
-def _remark(clipped_share: float) -> str | None:
-    """Returns a word on clipping where it is worth one."""
-    if clipped_share <= CLIPPED_REPORTED:
-        return None
-    return f"clipped: {clipped_share:.1%} of the samples at full scale"
+def _remark(clipped_share: float, health: Health | None) -> str | None:
+    """Returns a word on clipping, and on the offset of what is not centred, where they are worth one."""
+    remarks = [_clipped(clipped_share)] if clipped_share > CLIPPED_REPORTED else []
+    if health is not None:
+        offset = float(max(health.offsets, key=abs))
+        if abs(offset) >= max(OFFSET_REPORTED, OFFSET_SHARE_REPORTED * health.centred_rms):
+            remarks.append(f"offset: the samples' mean is {offset:.3f}; --remove-offset takes it away")
+    return "; ".join(remarks) or None
+
+
+def _clipped(share: float) -> str:
+    return f"clipped: {share:.1%} of the samples at full scale"
 
 
 class Memory:
@@ -213,7 +237,7 @@ def key_of(path: Path, wanted: Wanted, converted: Path) -> str | None:
     except OSError:
         return None
     facts = [RULES, str(path), status.st_size, status.st_mtime_ns, wanted.sample_rate, wanted.channels]
-    return json.dumps([*facts, wanted.peak, str(converted)])
+    return json.dumps([*facts, wanted.peak, wanted.centred, str(converted)])
 
 
 def _line(key: str, finding: Finding) -> str:

@@ -26,6 +26,7 @@ class PrepareOptions:
         sample_rate: Hz; files at another rate are converted. None keeps the corpus' own.
         mono: mix files of several channels to one.
         peak: bring every file to this largest absolute sample, 0..1. None leaves levels as they are.
+        remove_offset: take the mean of each channel of a file away.
         seed: of what a corpus draws at random (`mini`); noted in the report.
         jobs: threads that decode.
         label_from: of `folder`: where its label "class" comes from, "parent" or "none".
@@ -39,6 +40,7 @@ class PrepareOptions:
     jobs: int = 2
     label_from: str = "parent"
     excerpt_seconds: float = 10.0
+    remove_offset: bool = False
 
 
 @dataclass(frozen=True)

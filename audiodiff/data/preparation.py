@@ -112,7 +112,8 @@ def _examine_all(
     clips: Sequence[Clip], out: Path, options: PrepareOptions
 ) -> dict[tuple[str, Path], Finding]:
     """Returns the finding of every recording by id and path; those of an earlier run are remembered."""
-    wanted = Wanted(options.sample_rate, 1 if options.mono else None, options.peak)
+    channels = 1 if options.mono else None
+    wanted = Wanted(options.sample_rate, channels, options.peak, options.remove_offset)
     memory = Memory(out / "inspected.jsonl")
 
     def known_or_new(recording: tuple[str, Path]) -> Finding:
@@ -151,15 +152,16 @@ def _in_order(work: Callable[[Item], Result], items: Iterable[Item], jobs: int) 
 def _usable(
     clips: Sequence[Clip], findings: Mapping[tuple[str, Path], Finding]
 ) -> tuple[list[_Part], list[Problem]]:
-    """Returns the clips that can be used, and what is wrong with the others or odd about these."""
-    good, problems = [], []
+    """Returns the clips that can be used, and what is wrong with the others or odd about the recordings of these."""
+    good, problems, remarked = [], [], set()
     for clip in clips:
         part = _part(clip, findings[clip.recording_id, clip.path])
         if isinstance(part, str):
             problems.append(Problem(clip.id, part, excluded=True, path=str(clip.path)))
             continue
         good.append(part)
-        if part.finding.remark is not None:
+        if part.finding.remark is not None and clip.path not in remarked:
+            remarked.add(clip.path)
             problems.append(Problem(clip.id, part.finding.remark, excluded=False, path=str(clip.path)))
     return good, problems
 

@@ -171,7 +171,8 @@ def _least(waveform: Tensor) -> np.ndarray:
 
 def _periodograms(waveform: Tensor) -> np.ndarray:
     """Returns [C, frames, bins]; the mean over time of white noise of variance v is v."""
-    samples = np.pad(waveform.double().numpy(), ((0, 0), (0, max(0, _N_FFT - waveform.shape[-1]))))
+    centred = waveform.double() - waveform.double().mean(1, keepdim=True)
+    samples = np.pad(centred.numpy(), ((0, 0), (0, max(0, _N_FFT - waveform.shape[-1]))))
     frames = np.lib.stride_tricks.sliding_window_view(samples, _N_FFT, axis=-1)[:, :: _N_FFT // 2]
     window = np.hanning(_N_FFT)
     return np.asarray(np.abs(np.fft.rfft(frames * window)) ** 2 / (window**2).sum())

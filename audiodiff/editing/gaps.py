@@ -102,16 +102,27 @@ class _Filling:
         return flags
 
     def made(self, waveform: Tensor, known: Tensor, start: int) -> Tensor:
-        """Returns the window [C, T] at position `start` with its unknown samples made."""
-        if float((waveform * known).abs().max()) < SILENCE_PEAK:
-            return torch.zeros_like(waveform)  # between silences there is silence
+        """Returns the window [C, T] at position `start` with its unknown samples made, faded in at the seams."""
+        silence = _constant(waveform, known)
+        if silence is not None:
+            return torch.where(known, waveform, silence)  # between silences there is silence
         bridged = _guessed(waveform, known, self.recording.sample_rate)
         observation = Known(self.bridge.to_model(bridged), self.bridge.flags_to_model(known))
         rate = self.bridge.restorer.sample_rate / self.recording.sample_rate
         position = max(0, round((start + self.context) * rate))
         longest = max(stretch.length for flags in ~known for stretch in runs(flags))
         result = self.bridge.restorer(observation, position, _start_of(longest / self.recording.sample_rate))
-        return torch.where(known, waveform, self.bridge.from_model(result, waveform.shape[-1]))
+        made = torch.where(known, waveform, self.bridge.from_model(result, waveform.shape[-1]))
+        return _faded(made, known, self.recording.sample_rate)
+
+
+def _constant(waveform: Tensor, known: Tensor) -> Tensor | None:
+    """Returns the values [C, 1] at which the known samples of each channel stand still, or None if they move."""
+    lowest = torch.where(known, waveform, torch.inf).amin(1, keepdim=True)
+    highest = torch.where(known, waveform, -torch.inf).amax(1, keepdim=True)
+    if bool((highest - lowest >= SILENCE_PEAK).any()):
+        return None
+    return torch.where(known.any(1, keepdim=True), lowest, 0.0)
 
 
 def _in_pieces(filling: _Filling) -> Iterator[Patch]:
@@ -127,7 +138,7 @@ def _in_pieces(filling: _Filling) -> Iterator[Patch]:
         after = context if last == stop else 0
         waveform = torch.cat([before, recording.read(first, last + after)], 1)
         known = torch.cat([known_before, filling.known(first, last + after)], 1)
-        made = _faded(filling.made(waveform, known, first - context), known, recording.sample_rate)
+        made = filling.made(waveform, known, first - context)
         piece = made[:, context : context + last - first]
         yield Patch(first, piece, gap.channels[:, None].expand(-1, last - first))
         before = made[:, last - first : last - first + context]
@@ -144,7 +155,7 @@ def _backwards(filling: _Filling) -> Patch:
         first = max(last - context, start)
         waveform = torch.cat([recording.read(first, last), after], 1)
         known = torch.cat([filling.known(first, last), known_after], 1)
-        made = _faded(filling.made(waveform, known, first - context), known, recording.sample_rate)
+        made = filling.made(waveform, known, first - context)
         pieces.insert(0, made[:, : last - first])
         after, known_after = made[:, :context], torch.ones_like(known_after)
     return Patch(start, torch.cat(pieces, 1), gap.channels[:, None].expand(-1, stop - start))

@@ -7,7 +7,7 @@ returns a Plan, whose patches are made one by one while they are written.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -18,7 +18,7 @@ from audiodiff.editing.intervals import Interval, intervals_within
 from audiodiff.editing.recording import Patch, Recording
 from audiodiff.editing.restore import Restorer
 from audiodiff.editing.whole import Change, Declip, Denoise, Extend, Resampled, changed
-from audiodiff.editing.window import Bridge, bridge
+from audiodiff.editing.window import Bridge, Centred, bridge
 from audiodiff.errors import InputError
 
 _LONGEST_PICTURE = 64  # intervals that a plan remembers
@@ -48,9 +48,14 @@ class Plan:
 
     def patches(self, on_window: OnWindow | None = None) -> Iterator[Patch]:
         """Yields the new samples, rising; the work is done as they are drawn."""
+        offsets = self.bridge.offsets
+        centred = Centred(self.recording, offsets)
         if isinstance(self.edits, tuple):
-            return fill(self.recording, self.bridge, self.edits, on_window)
-        return changed(self.recording, self.bridge, self.edits, on_window)
+            made = fill(centred, self.bridge, self.edits, on_window)
+        else:
+            made = changed(centred, self.bridge, self.edits, on_window)
+        for patch in made:
+            yield replace(patch, samples=patch.samples + offsets)
 
 
 class Task(Protocol):
@@ -142,6 +147,8 @@ class RestoreClipped:
         """Returns how to restore the clipped samples."""
         found = clipping(recording, self.level_db)
         to_model = bridge(recording, restorer)
+        # Clipping cuts off at levels on both sides of zero, wherever the middle of the sound is.
+        to_model = replace(to_model, offsets=torch.zeros_like(to_model.offsets))
         remark = f"clipped at {found.level:.4f} of full scale: {found.share:.2%} of the samples"
         remarks = (remark, *_rate_remark(recording, restorer))
         return Plan(recording, (0, recording.length), to_model, Declip(to_model, found), remarks, (), True)

@@ -14,7 +14,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from scipy.interpolate import CubicSpline
 from torch import Tensor, nn
 
 from audiodiff.audio import io
@@ -22,11 +21,12 @@ from audiodiff.editing.detection import Clipping
 from audiodiff.editing.gaps import OnWindow
 from audiodiff.editing.observation import AtLeast, InNoise, LowBand, filtered
 from audiodiff.editing.recording import Patch, Recording
+from audiodiff.editing.sparse_declipping import beyond, sparsest
 from audiodiff.editing.window import Bridge
 
 _TRANSITION_HERTZ = 200.0
-_DECLIP_START = 0.3  # sigma / alpha, measured in docs/editing.md
-_MOST_BEYOND = 4.0  # times the clipping level, to which a spline is held
+_DECLIP_START = 0.05  # sigma / alpha, measured in docs/editing.md
+_FRAME_SECONDS = 0.046  # in which sound is sparse
 
 
 class Change(Protocol):
@@ -55,29 +55,18 @@ class Declip:
         if not bool(clipped.any()):
             return None
         observed, reliable = self.bridge.to_model(waveform), self.bridge.flags_to_model(~clipped)
-        guess = self.bridge.to_model(_spline(waveform, clipped))
-        result = self.bridge.restorer(AtLeast(observed, 1 - reliable), position, _DECLIP_START, guess)
-        restored = waveform + self.bridge.from_model(result - observed, waveform.shape[-1])
-        return torch.where(clipped, _beyond(restored, waveform) - waveform, 0), clipped
+        guess = self._guess(waveform, clipped)
+        started = self.bridge.to_model(guess)
+        result = self.bridge.restorer(AtLeast(observed, 1 - reliable), position, _DECLIP_START, started)
+        restored = guess + self.bridge.from_model(result - started, waveform.shape[-1])
+        kept = beyond(restored.double().numpy(), waveform.double().numpy(), clipped.numpy())
+        return torch.from_numpy(kept).float() - waveform, clipped
 
-
-def _beyond(estimate: Tensor, waveform: Tensor) -> Tensor:
-    """Returns the estimate where it lies beyond the clipped waveform, seen from zero, and the waveform elsewhere."""
-    return torch.where(waveform > 0, torch.maximum(estimate, waveform), torch.minimum(estimate, waveform))
-
-
-def _spline(waveform: Tensor, clipped: Tensor) -> Tensor:
-    """Returns waveform [C, T] with clipped samples on the cubic spline through the others, never below their level."""
-    result = waveform.clone()
-    places = np.arange(waveform.shape[-1])
-    for channel, flags in zip(result, clipped, strict=True):
-        there = ~flags.numpy()
-        if 4 <= there.sum() < there.size:
-            line = CubicSpline(places[there], channel.double().numpy()[there])(places[~there])
-            bound = _MOST_BEYOND * float(channel.abs().max())
-            estimate = torch.from_numpy(line.clip(-bound, bound)).float()
-            channel[flags] = _beyond(estimate, channel[flags])
-    return result
+    def _guess(self, waveform: Tensor, clipped: Tensor) -> Tensor:
+        """Returns waveform [C, T] restored without the model."""
+        frame = 1 << round(math.log2(max(_FRAME_SECONDS * self.bridge.sample_rate, 16)))
+        channels = zip(waveform.double().numpy(), clipped.numpy(), strict=True)
+        return torch.from_numpy(np.stack([sparsest(*each, frame) for each in channels])).float()
 
 
 @dataclass(frozen=True)

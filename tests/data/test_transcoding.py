@@ -88,6 +88,48 @@ def test_files_come_to_one_peak_and_are_otherwise_the_same(rate, channels, level
     assert (even / 0.5 - plain / plain.abs().max()).abs().max() < 2**-23 / 0.015
 
 
+@pytest.mark.parametrize(("rate", "channels"), [(None, None), (16000, None), (16000, 1)])
+@pytest.mark.parametrize("peak", [None, 0.5])
+def test_the_mean_of_every_channel_is_taken_away_and_all_else_stays(rate, channels, peak, tmp_path):
+    plain = made_up.noise(0.7, 24000, 2)
+    plain -= plain.mean(1, keepdim=True)
+    shifted = plain + torch.tensor([[0.3], [-0.05]])
+    for name, waveform in (("plain", plain), ("shifted", shifted)):
+        io.write(tmp_path / f"{name}.wav", waveform, 24000, subtype="FLOAT")
+        examine(tmp_path / f"{name}.wav", Wanted(rate, channels, peak, True), tmp_path / f"{name}.flac")
+    kept, centred = (io.read(tmp_path / f"{name}.flac")[0] for name in ("plain", "shifted"))
+    assert centred.shape[0] == channels or 2
+    assert float(centred.mean(1).abs().max()) < 1e-6
+    # Where the rate changes, the filter rings at both ends, where the offset begins and ends.
+    inside = slice(200, -200) if rate else slice(None)
+    scale = float((centred[:, inside] * kept[:, inside]).sum() / kept[:, inside].square().sum())
+    torch.testing.assert_close(
+        centred[:, inside], scale * kept[:, inside], rtol=0, atol=1e-4 if rate else 4e-7
+    )
+    if peak is not None:
+        assert float(centred.abs().max()) == pytest.approx(peak, abs=1e-6)
+
+
+def test_an_offset_is_told_once_for_a_recording_and_not_after_it_was_removed(tmp_path):
+    source = tmp_path / "in" / "x" / "a.wav"
+    noise = made_up.noise(1.0, 8000)
+    io.write(source, noise - noise.mean() + 0.2, 8000)
+    report = folder.prepare(tmp_path / "in", tmp_path / "out", PrepareOptions())
+    (problem,) = report["problems"]
+    assert problem["reason"].startswith("offset: the samples' mean is 0.200")
+    assert not problem["excluded"]
+    report = folder.prepare(tmp_path / "in", tmp_path / "out", PrepareOptions(remove_offset=True))
+    assert report["problems"] == []
+    (cut,) = load_cuts(tmp_path / "out" / "train.jsonl.gz")
+    assert abs(float(read_cut(cut, 0, cut.num_samples).mean())) < 1e-4
+
+
+def test_a_constant_is_silence(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.full(4000, 0.5), 8000)
+    for wanted in (Wanted(), Wanted(centred=True)):
+        assert "silent" in (examine(tmp_path / "a.wav", wanted, tmp_path / "a.flac").excluded or "")
+
+
 def test_a_silent_file_has_no_peak_to_come_to(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(4000), 8000)
     assert "silent" in (examine(tmp_path / "a.wav", Wanted(peak=0.5), tmp_path / "a.flac").excluded or "")

@@ -19,6 +19,7 @@ from audiodiff.editing.tasks import (
     RemoveNoise,
     RepairDropouts,
     RestoreClipped,
+    Task,
 )
 from tests.editing.tiny_edits import QUICK, RATE, raw, save_tiny, sound, tiny_model, write_sound
 
@@ -151,6 +152,42 @@ def test_declipping_moves_clipped_samples_outwards_and_no_other(tmp_path: Path) 
     assert np.array_equal(before[~clipped], after[~clipped])
     assert (np.abs(after[clipped]) >= np.abs(before[clipped])).all()
     assert np.abs(after).max() > np.abs(before).max()
+
+
+@pytest.mark.parametrize("rate", [RATE, 11025])
+def test_declipping_begins_with_the_sparsest_sound_and_stays_near_it(rate: int) -> None:
+    truth = sound(0.6, rate)
+    level = 0.6 * float(truth.abs().max())
+    clipped = truth.clamp(-level, level)
+    made = edit_waveform(tiny_model(), clipped, rate, RestoreClipped(), QUICK)
+    before, after = (float((each - truth).square().sum()) for each in (clipped, made))
+    assert after < before / 10  # a spline leaves a fifth
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        Inpaint(((0.2, 0.25), (0.5, 0.51))),
+        Continue(before=0.05, after=0.1),
+        ExtendBandwidth(2000.0),
+        RemoveNoise(),
+        RemoveNoise(-30.0),
+    ],
+)
+def test_an_offset_changes_nothing_but_the_offset(task: Task) -> None:
+    waveform = sound(0.8, channels=2)
+    waveform -= waveform.mean(1, keepdim=True)
+    offsets = torch.tensor([[0.2], [-0.3]])
+    model = tiny_model(channels=2)
+    plain = edit_waveform(model, waveform, RATE, task, QUICK)
+    shifted = edit_waveform(model, waveform + offsets, RATE, task, QUICK)
+    torch.testing.assert_close(shifted - offsets, plain, rtol=0, atol=2e-4)
+
+
+def test_a_recording_shorter_than_any_offset_keeps_its_mean() -> None:
+    start = 0.5 + 0.1 * sound(0.02)
+    made = edit_waveform(tiny_model(), start, RATE, Continue(after=0.05), QUICK)
+    assert torch.equal(made[:, : start.shape[-1]], start)
 
 
 def test_bandwidth_extension_keeps_the_band_that_was_right() -> None:

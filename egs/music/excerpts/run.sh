@@ -8,7 +8,7 @@ corpus=music
 experiment=music
 task=sample
 source_needed=yes
-prepare_args=(--sample-rate 22050 --mono)
+prepare_args=(--sample-rate 22050 --mono --remove-offset)
 synthesize_args=(--count 16 --seconds 6)
 
 # shellcheck source=../../common/run.sh

@@ -8,7 +8,7 @@ corpus=music
 experiment=youtube_mix
 task=sample
 source_needed=yes
-prepare_args=(--sample-rate 16000 --mono --excerpt-seconds 60)
+prepare_args=(--sample-rate 16000 --mono --remove-offset --excerpt-seconds 60)
 synthesize_args=(--count 16 --seconds 8.192)
 
 # shellcheck source=../../common/run.sh
