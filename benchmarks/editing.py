@@ -1,4 +1,4 @@
-"""How good zero-shot edits are, beside classical methods: gaps, clipping, bandwidth, on held-out recordings.
+"""How good zero-shot edits are, beside classical methods: gaps, clipping, bandwidth, noise, on held-out recordings.
 
     python benchmarks/editing.py exp/ljspeech/prior/model --clips wavs/LJ001-007[6-9].wav wavs/LJ001-0080.wav \
         --out docs/editing_scores --seed 0
@@ -7,8 +7,9 @@ Gaps stand at seeded places where the recording is not silent. Signal-to-error i
 distance that of the gap and 25 ms on either side; the click measure is the largest second difference at the seams in
 deviations of those within 50 ms (the recording's own, at the same places, is the reference). Linear prediction is
 Janssen's (order 512, context 2048 on either side; also order 256 with 1024). Clipping is at a share of each excerpt's
-peak; A-SPADE is a consistent sparse method (Kitic et al. 2015). All contestants see the same excerpts in one run.
-Finished cells are kept in the JSON file, so that an interrupted run goes on.
+peak; A-SPADE is a consistent sparse method (Kitic et al. 2015). Noise is white, beside the Wiener filter with the
+decision-directed estimate (Ephraim and Malah 1984), which is told its level. All contestants see the same excerpts in
+one run. Finished cells are kept in the JSON file, so that an interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ from audiodiff.editing.edit import edit_waveform
 from audiodiff.editing.linear_prediction import interpolated
 from audiodiff.editing.restore import Recovery
 from audiodiff.editing.sparse_declipping import beyond, sparsest
-from audiodiff.editing.tasks import ExtendBandwidth, Inpaint, RestoreClipped
+from audiodiff.editing.tasks import ExtendBandwidth, Inpaint, RemoveNoise, RestoreClipped
 from audiodiff.files import write_whole
 from audiodiff.model import AudioDiffusion, load
 from audiodiff.progress import track
 
-GAPS_MS, CLIPS_DB, CUTOFF = (20, 50, 100, 200), (3, 6, 12), 4000
+GAPS_MS, CLIPS_DB, CUTOFF, NOISES_DB = (20, 50, 100, 200), (3, 6, 12), 4000, (20, 10, 0)
 GUIDED = {
     "moments": Recovery("moments"),
     "projection": Recovery("projection", eta=1.0),
@@ -75,6 +76,7 @@ def main() -> None:
     ]
     run_declip(cells, model, excerpts, contestants)
     run_bandwidth(cells, model, excerpts, contestants)
+    run_denoise(cells, model, excerpts, options.seed)
     write_whole({options.out.with_suffix(".md"): cells.tables().encode()})
     print(cells.tables())
 
@@ -134,6 +136,7 @@ NAMES = {
     "gaps": ("SER dB", "LSD dB", "click"),
     "declip": ("SDR dB", "LSD dB"),
     "bandwidth": ("LSD above dB", "LSD below dB"),
+    "denoise": ("SDR dB", "LSD dB"),
 }
 
 
@@ -325,8 +328,61 @@ def score_bandwidth(
     return found
 
 
+def run_denoise(cells: Cells, model: AudioDiffusion, excerpts: list[np.ndarray], seed: int) -> None:
+    """Takes white noise away."""
+    recovery = Recovery(steps=10, seed=seed)
+    methods: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
+        "noisy": lambda noisy, rms: noisy,
+        "Wiener": wiener,
+        "model, level told": lambda noisy, rms: edited(
+            model, noisy, RemoveNoise(20 * np.log10(rms)), recovery
+        ),
+        "model, level estimated": lambda noisy, rms: edited(model, noisy, RemoveNoise(), recovery),
+    }
+    for decibels in NOISES_DB:
+        for name, method in methods.items():
+            cells.add(
+                "denoise", f"{decibels} dB", name, partial(score_denoise, method, excerpts, decibels, seed)
+            )
+
+
+def score_denoise(
+    method: Callable[[np.ndarray, float], np.ndarray], excerpts: list[np.ndarray], decibels: int, seed: int
+) -> list[list[float]]:
+    """Returns the scores of one method at one signal-to-noise ratio."""
+    found = []
+    for number, clip in enumerate(track(excerpts, f"{decibels} dB", len(excerpts))):
+        rms = float(np.sqrt(np.mean(clip**2))) * 10 ** (-decibels / 20)
+        noise = rms * np.random.default_rng([seed, number]).standard_normal(clip.size)
+        made = method(clip + noise, rms)
+        ratio = 10 * np.log10(np.sum(clip**2) / np.sum((made - clip) ** 2))
+        found.append([ratio, distance(clip, made, 1024)])
+    return found
+
+
+def wiener(noisy: np.ndarray, rms: float, size: int = 512, memory: float = 0.95) -> np.ndarray:
+    """Returns the Wiener filter's estimate, its a priori ratio decision-directed (Ephraim and Malah 1984, eq. 51)."""
+    window = np.sqrt(np.hanning(size + 1)[:-1])
+    padded = np.pad(noisy, (size, 2 * size))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[:: size // 2] * window
+    spectrum = np.fft.rfft(frames)
+    power = rms**2 * np.sum(window**2)
+    before, made = np.zeros(spectrum.shape[1]), np.zeros(padded.size)
+    for number, bins in enumerate(spectrum):
+        posterior = np.abs(bins) ** 2 / power
+        prior = memory * before + (1 - memory) * np.maximum(posterior - 1, 0)
+        gain = np.maximum(prior / (1 + prior), 10 ** (-25 / 20))
+        before = gain**2 * posterior
+        part = slice(number * (size // 2), number * (size // 2) + size)
+        made[part] += np.fft.irfft(gain * bins) * window
+    return made[size : size + noisy.size]
+
+
 def edited(
-    model: AudioDiffusion, waveform: np.ndarray, task: RestoreClipped | ExtendBandwidth, recovery: Recovery
+    model: AudioDiffusion,
+    waveform: np.ndarray,
+    task: RestoreClipped | ExtendBandwidth | RemoveNoise,
+    recovery: Recovery,
 ) -> np.ndarray:
     """Returns the model's edit [T]."""
     tensor: Tensor = torch.from_numpy(np.ascontiguousarray(waveform)).float()[None]

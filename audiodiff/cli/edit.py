@@ -137,7 +137,7 @@ def denoise(
             help="Level of white noise, dB of full scale.", show_default="estimated, with its colour"
         ),
     ] = None,
-    steps: StepsOption = 20,
+    steps: StepsOption = 10,
     label: LabelOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",

@@ -1,6 +1,6 @@
 """What an edit knows of the sound, stated on waveforms and carried to whatever the model diffuses.
 
-Samples that are known, samples at or beyond a clipping level, a spectrum below a frequency, a recording in noise.
+Samples that are known, samples at or beyond a clipping level, a spectrum below a frequency.
 With decode(encode(w)) = w a projection P of waveforms is lifted to x + encode(P(decode(x)) - decode(x)), so no
 observation knows a representation (`Lifted`).
 """
@@ -111,28 +111,6 @@ class LowBand:
     def tangent(self, waveform: Tensor, change: Tensor) -> Tensor:
         """Returns the low band of a change."""
         return filtered(change, self.gain)
-
-
-@dataclass(frozen=True)
-class InNoise:
-    """A recording with stationary noise, seen through the filter that makes the noise white.
-
-    Attributes:
-        observed: [B, C, T].
-        whitening: [T // 2 + 1], one over the noise's spectral deviation, so that it comes out with deviation `std`.
-    """
-
-    observed: Tensor
-    whitening: Tensor
-    std: float = 1.0
-
-    def difference(self, waveform: Tensor) -> Tensor:
-        """Returns the whitened difference."""
-        return filtered(self.observed - waveform, self.whitening)
-
-    def tangent(self, waveform: Tensor, change: Tensor) -> Tensor:
-        """Returns the whitened change."""
-        return filtered(change, self.whitening)
 
 
 def filtered(waveform: Tensor, gain: Tensor) -> Tensor:

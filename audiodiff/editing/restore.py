@@ -13,6 +13,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,13 +27,17 @@ from audiodiff.diffusion.process import diffuse, noise_ratio
 from audiodiff.diffusion.renoising import Resampled
 from audiodiff.diffusion.samplers import DDIM, Sampler
 from audiodiff.diffusion.times import LogSnrGrid
-from audiodiff.editing.observation import InNoise, Lifted, WaveformObservation, replaced
+from audiodiff.diffusion.without_noise import without_noise
+from audiodiff.editing.observation import Lifted, WaveformObservation, replaced
 from audiodiff.errors import InputError
 from audiodiff.model import AudioDiffusion
 from audiodiff.types import Batch
 
 METHODS = ("moments", "projection", "replacement", "gradient")
 RATIO_MAX, _RATIO_MIN = 30.0, 0.01  # sigma / alpha of the first and the last level; data has unit variance
+_DENOISE_RATIO_MAX = (
+    100.0  # of removed noise: weak bands, such as the lowest, have 40 dB more noise than signal
+)
 _SEGMENT_SECONDS = 1.5  # of models whose recipe tells none
 
 
@@ -41,7 +46,7 @@ class Recovery:
     """How an edit is sampled.
 
     Attributes:
-        method: one of METHODS.
+        method: one of METHODS; noise is removed in one way, whatever the method.
         steps: moves from noise to signal, evenly spaced in log-SNR.
         eta: share of new noise of each move, 0 to 1.
         effort: iterations of the conjugate gradients (moments; None: 1), repeats of each step (replacement; None: 5).
@@ -137,11 +142,7 @@ class Restorer:
         draws = itertools.count()
         lifted = Lifted(observation, representation)
         with torch.no_grad():
-            labels = {name: (self.recovery.labels.get(name, ""),) * batch for name in self.model.labels}
-            denoise, _ = self.model.bind(
-                Batch(None, torch.full((batch,), length), labels), self.model.steering
-            )
-            denoise = self._posterior(denoise, lifted)
+            denoise = self._posterior(self._denoise(batch, length), lifted)
             again = replaced(lifted, schedule, lambda: noise(10**6 + next(draws), shape, self.model.device))
             sampler = self._sampler(again, start)
             first = noise(0, shape, self.model.device)
@@ -157,18 +158,61 @@ class Restorer:
             )
             return lifted.decode(x)
 
+    def without_noise(self, observed: Tensor, ratios: Tensor, position: int = 0) -> Tensor:
+        """Returns waveforms [B, C, T] without their noise; the recovery's method plays no part.
+
+        Args:
+            observed: [B, C, T], at the model's level.
+            ratios: [D, 1], deviation of the noise in each channel of x, see `noise_ratios`.
+            position: sample of the whole recording at which the window begins; the noise hangs on it.
+
+        Raises:
+            FloatingPointError: the model gave numbers that are not finite.
+        """
+        representation, schedule = self.model.representation, self.model.denoiser.schedule
+        batch, _, length = observed.shape
+        noise = KeyedNoise(self.recovery.seed, range(batch), position // representation.hop_length)
+        highest = float(noise_ratio(schedule, torch.ones((), dtype=torch.float64)))
+        first = min(max(float(ratios.max()), _RATIO_MIN), highest, _DENOISE_RATIO_MAX)
+        last = min(max(float(ratios.min()), _RATIO_MIN), first)
+        with torch.no_grad():
+            x = representation.encode(observed)
+            zero = representation.encode(torch.zeros_like(observed))
+            clean = without_noise(
+                self._denoise(batch, length),
+                schedule,
+                x,
+                ratios,
+                np.geomspace(first, last, self.recovery.steps).tolist(),
+                lambda step, draw: noise(step, x.shape, x.device, draw),
+                lambda change: representation.encode(representation.decode(change + zero, length)) - zero,
+            )
+            return representation.decode(clean, length)
+
+    def noise_ratios(self, noise: Tensor) -> Tensor:
+        """Returns the deviation [D, 1] in each channel of x that noise like a given one [1, C, T] stands for.
+
+        A Representation of more coefficients than samples has the noise of a waveform in a part of them only; the
+        diffusion's, which fills all, is as strong in that part when it has more energy by as much as it is redundant.
+        """
+        representation = self.model.representation
+        with torch.no_grad():
+            change = representation.encode(noise) - representation.encode(torch.zeros_like(noise))
+        redundancy = change.numel() / noise.numel()
+        return (change.square().mean((0, 2)) * redundancy).sqrt()[:, None]
+
+    def _denoise(self, batch: int, length: int) -> Denoise:
+        labels = {name: (self.recovery.labels.get(name, ""),) * batch for name in self.model.labels}
+        lengths = torch.full((batch,), length)
+        return self.model.bind(Batch(None, lengths, labels), self.model.steering)[0]
+
     def _posterior(self, denoise: Denoise, observation: Lifted) -> Denoise:
         method, schedule = self.recovery.method, self.model.denoiser.schedule
         if method == "moments":
             denoise = moment_matched(denoise, schedule, observation, self.recovery.effort or 1)
         if method == "gradient":
             denoise = gradient_guided(denoise, schedule, observation, self.recovery.scale)
-        if isinstance(observation.of, InNoise) and method != "moments":
-            raise InputError(
-                f"denoise: method {method} takes the recording for exact; choose moments, which knows its noise"
-            )
-        exact = method in ("moments", "projection") and not isinstance(observation.of, InNoise)
-        return projected(denoise, observation) if exact else denoise
+        return projected(denoise, observation) if method in ("moments", "projection") else denoise
 
     def _sampler(self, constraint: Constraint, start: float) -> Sampler:
         schedule = self.model.denoiser.schedule

@@ -17,7 +17,7 @@ from audiodiff.editing.gaps import Gap, OnWindow, fill, gaps_of
 from audiodiff.editing.intervals import Interval, intervals_within
 from audiodiff.editing.recording import Patch, Recording
 from audiodiff.editing.restore import Restorer
-from audiodiff.editing.whole import Change, Declip, Denoise, Extend, Resampled, changed
+from audiodiff.editing.whole import Change, Declip, Denoise, Extend, Resampled, changed, noise_ratios
 from audiodiff.editing.window import Bridge, Centred, bridge
 from audiodiff.errors import InputError
 
@@ -205,7 +205,8 @@ class RemoveNoise:
             deviations = torch.full((2,), 10 ** (self.noise_db / 20))
         level = 10 * torch.log10(deviations.square().mean().clamp(min=1e-20))
         remarks = (f"noise of {float(level):.1f} dB", *_rate_remark(recording, restorer))
-        return Plan(recording, (0, recording.length), to_model, Denoise(to_model, deviations), remarks)
+        edit = Denoise(to_model, noise_ratios(to_model, deviations))
+        return Plan(recording, (0, recording.length), to_model, edit, remarks)
 
 
 def _filling(recording: Recording, restorer: Restorer, gaps: list[Gap], remarks: list[str]) -> Plan:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from audiodiff.audio import io
 from audiodiff.editing.detection import Clipping
 from audiodiff.editing.gaps import OnWindow
-from audiodiff.editing.observation import AtLeast, InNoise, LowBand, filtered
+from audiodiff.editing.observation import AtLeast, LowBand, filtered
 from audiodiff.editing.recording import Patch, Recording
 from audiodiff.editing.sparse_declipping import beyond, sparsest
 from audiodiff.editing.window import Bridge
@@ -27,6 +27,7 @@ from audiodiff.editing.window import Bridge
 _TRANSITION_HERTZ = 200.0
 _DECLIP_START = 0.05  # sigma / alpha, measured in docs/editing.md
 _FRAME_SECONDS = 0.046  # in which sound is sparse
+_NOISE_SEGMENTS = 8  # of noise that is measured in x
 
 
 class Change(Protocol):
@@ -97,29 +98,38 @@ class Denoise:
 
     Attributes:
         bridge: to the model.
-        deviations: [bins] of the noise at the recording's rate, in its samples.
+        ratios: [D, 1], deviation of the noise in each channel of x.
     """
 
     bridge: Bridge
-    deviations: Tensor
+    ratios: Tensor
 
     def __call__(self, waveform: Tensor, position: int) -> tuple[Tensor, Tensor]:
         """Returns what is to be added, the noise with its sign turned."""
         observed = self.bridge.to_model(waveform)
-        rate = self.bridge.restorer.sample_rate
-        bins = observed.shape[-1] // 2 + 1
-        # The same noise density has, in samples of another rate, a variance in proportion to the rate.
-        share = (torch.linspace(0, rate / 2, bins) / (self.bridge.sample_rate / 2)).clamp(max=1)
-        place = share * (len(self.deviations) - 1)
-        low = place.long().clamp(max=len(self.deviations) - 2)
-        deviation = torch.lerp(self.deviations[low], self.deviations[low + 1], place - low)
-        deviation = deviation * (rate / self.bridge.sample_rate) ** 0.5
-        smallest = float(deviation.max()) * 1e-3 + 1e-9
-        whitening = 1 / (deviation.clamp(min=smallest) * self.bridge.gain)
-        result = self.bridge.restorer(InNoise(observed, whitening.to(observed)), position)
-        return self.bridge.from_model(result - observed, waveform.shape[-1]), torch.ones(
-            1, 1, dtype=torch.bool
-        )
+        result = self.bridge.restorer.without_noise(observed, self.ratios, position)
+        change = self.bridge.from_model(result - observed, waveform.shape[-1])
+        return change, torch.ones(1, 1, dtype=torch.bool)
+
+
+def noise_ratios(bridge: Bridge, deviations: Tensor) -> Tensor:
+    """Returns the deviation [D, 1] of a recording's noise in each channel of x.
+
+    Args:
+        bridge: from the recording to a model.
+        deviations: [bins] of the noise at the recording's rate, in its samples.
+    """
+    restorer = bridge.restorer
+    length = _NOISE_SEGMENTS * restorer.segment
+    bins = length // 2 + 1
+    # The same noise density has, in samples of another rate, a variance in proportion to the rate.
+    share = (torch.linspace(0, restorer.sample_rate / 2, bins) / (bridge.sample_rate / 2)).clamp(max=1)
+    place = share * (len(deviations) - 1)
+    low = place.long().clamp(max=len(deviations) - 2)
+    deviation = torch.lerp(deviations[low], deviations[low + 1], place - low)
+    deviation = deviation * (restorer.sample_rate / bridge.sample_rate) ** 0.5 * bridge.gain
+    white = torch.randn(1, restorer.channels, length, generator=torch.Generator().manual_seed(0))
+    return restorer.noise_ratios(filtered(white, deviation).to(restorer.model.device))
 
 
 def changed(

@@ -149,8 +149,6 @@ def test_settings_that_make_no_sense_are_refused() -> None:
             Recovery(**wrong)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="label digit=nine"):
         Restorer(tiny_model("labels"), Recovery(labels={"digit": "nine"}))
-    with pytest.raises(InputError, match="choose moments"):
-        edit_waveform(tiny_model(), sound(0.3), RATE, RemoveNoise(), Recovery("projection", 2))
 
 
 def test_outputs_that_could_not_be_exact_are_refused_and_nothing_is_left(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ outer eight, the four in the middle are Gaussian with mean K y and covariance C_
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import Tensor
@@ -18,7 +20,7 @@ from audiodiff.diffusion.renoising import Resampled
 from audiodiff.diffusion.samplers import DDIM, Sampler
 from audiodiff.diffusion.schedules import NoiseSchedule
 from audiodiff.diffusion.times import LogSnrGrid
-from audiodiff.editing.observation import AtLeast, InNoise, Known, Lifted, LowBand, replaced
+from audiodiff.editing.observation import AtLeast, Known, Lifted, LowBand, replaced
 from audiodiff.errors import InputError
 from tests.laws.exact import SCHEDULES, draw, scalar
 
@@ -135,13 +137,26 @@ def test_more_iterations_come_nearer_to_the_observation() -> None:
     assert errors[-1] < 1e-12
 
 
-def test_noise_is_taken_away_as_wiener_would() -> None:
+@dataclass(frozen=True)
+class InNoise:
+    """x in white noise of deviation std."""
+
+    observed: Tensor
+    std: float
+
+    def difference(self, x: Tensor) -> Tensor:
+        return self.observed - x
+
+    def tangent(self, x: Tensor, change: Tensor) -> Tensor:
+        return change
+
+
+def test_an_observation_in_noise_is_weighed_as_wiener_would() -> None:
     """Of x + n with white n the posterior mean is C (C + s^2)^-1 y; the draws' mean is that."""
     schedule, level = Karras(), 0.5
     noisy = TRUTH + level * draw(1, 1, SIZE, seed=9)
-    whitening = torch.full((SIZE // 2 + 1,), 1 / level, dtype=torch.float64)
-    lifted = Lifted(InNoise(noisy.expand(COUNT, -1, -1), whitening), Samples())
-    denoise = moment_matched(correlated(schedule), schedule, lifted, 12)
+    observation = InNoise(noisy.expand(COUNT, -1, -1), level)
+    denoise = moment_matched(correlated(schedule), schedule, observation, 12)
     sampler = Sampler(DDIM(), LogSnrGrid(60, 0.01, 60.0))
     x = sampler(denoise, schedule, sampler.start(schedule, draw(COUNT, 1, SIZE)), lambda i, j: draw(1))
     exact = noisy[0, 0] @ torch.linalg.inv(COVARIANCE + level**2 * torch.eye(SIZE)) @ COVARIANCE
