@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.ndimage import median_filter
 from torch import Tensor
 
 from audiodiff.audio.io import SILENCE_PEAK
@@ -26,6 +27,7 @@ _CLIPPED_RUN = 2  # equal samples at the peak that tell clipping from a peak
 _MOST_CLIPPED = 0.95
 _FLOOR_DB = 55.0  # below the loudest band, at which a spectrum counts as ended
 _N_FFT = 512
+_NOISE_BINS = 25  # over which the colour of noise is even; what is narrower is a tone
 _SMOOTHED_FRAMES = 8  # periodograms that are averaged before their minimum is taken
 
 
@@ -141,9 +143,11 @@ def noise_deviations(recording: Recording) -> Tensor:
     """Returns the noise's spectral deviation [bins], of samples, by minimum statistics (Martin 2001).
 
     White noise of root mean square r has the deviation r in every bin. The minimum over time of a smoothed periodogram
-    lies below its mean by a factor that is measured on white noise.
+    lies below its mean by a factor that is measured on white noise. Its median over neighbouring bins leaves out the
+    tones that music holds.
     """
     lowest = np.median(np.stack(list(_minima(recording))), axis=0)
+    lowest = median_filter(lowest, _NOISE_BINS, mode="nearest")
     return torch.from_numpy(np.sqrt(lowest / _minimum_of_white_noise(_minimum_span(recording)))).float()
 
 
