@@ -52,7 +52,7 @@ class Recovery:
         effort: iterations of the conjugate gradients (moments; None: 1), repeats of each step (replacement; None: 5).
         scale: size of the moves by gradient, in units of sigma / alpha.
         start: sigma / alpha of the first level; below 30 the sampling begins not with noise but with the noised
-            simplest repair (linear prediction of a gap, a spline through clipped samples). None: as suits the edit.
+            simplest repair (linear prediction of a gap, the sparsest sound that was clipped). None: as suits the edit.
         seed: of the noise.
         labels: name -> value, for a model that is told labels; what is left out means any.
     """

@@ -161,7 +161,7 @@ def test_declipping_begins_with_the_sparsest_sound_and_stays_near_it(rate: int) 
     clipped = truth.clamp(-level, level)
     made = edit_waveform(tiny_model(), clipped, rate, RestoreClipped(), QUICK)
     before, after = (float((each - truth).square().sum()) for each in (clipped, made))
-    assert after < before / 10  # a spline leaves a fifth
+    assert after < before / 10
 
 
 @pytest.mark.parametrize(
