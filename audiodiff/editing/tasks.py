@@ -6,6 +6,7 @@ returns a Plan, whose patches are made one by one while they are written.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -21,6 +22,7 @@ from audiodiff.editing.whole import Change, Declip, Denoise, Extend, Resampled, 
 from audiodiff.editing.window import Bridge, Centred, bridge
 from audiodiff.errors import InputError
 
+_LEAST_SIGNAL = 0.05  # share of a noisy recording's power that is taken for sound
 _LONGEST_PICTURE = 64  # intervals that a plan remembers
 
 
@@ -203,8 +205,11 @@ class RemoveNoise:
             deviations = noise_deviations(recording)
         else:
             deviations = torch.full((2,), 10 ** (self.noise_db / 20))
-        level = 10 * torch.log10(deviations.square().mean().clamp(min=1e-20))
-        remarks = (f"noise of {float(level):.1f} dB", *_rate_remark(recording, restorer))
+        power = float(deviations.square().mean().clamp(min=1e-20))
+        remarks = (f"noise of {10 * math.log10(power):.1f} dB", *_rate_remark(recording, restorer))
+        # It is the sound without its noise that is brought to the model's level.
+        share = 1 - power * (to_model.gain / restorer.rms) ** 2
+        to_model = replace(to_model, gain=to_model.gain / math.sqrt(max(share, _LEAST_SIGNAL)))
         edit = Denoise(to_model, noise_ratios(to_model, deviations))
         return Plan(recording, (0, recording.length), to_model, edit, remarks)
 

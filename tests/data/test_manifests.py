@@ -32,7 +32,7 @@ def folder(tmp_path):
     clips = []
     for number in range(3):
         path = tmp_path / f"c{number}.wav"
-        io.write(path, torch.full((1, 1000 + number), 0.25), 8000)
+        io.write(path, 0.25 * torch.arange(1000 + number)[None].sin(), 8000)
         clips.append(Clip(f"c{number}", path, "train", "ann", 'zwölf | "x"', {"digit": str(number % 2)}))
     write_corpus(Listing("three", tmp_path, clips, "all train"), tmp_path / "out", PrepareOptions())
     return tmp_path / "out"
