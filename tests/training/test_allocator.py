@@ -32,5 +32,5 @@ def test_large_tensors_made_again_and_again_fault_no_pages() -> None:
     result = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     given_back, _first, *kept = map(int, result.stdout.split())  # the first round fills the heap
     # A small object that comes to lie in a freed block costs one new block, an eighth of what is given back in a round.
-    assert statistics.median(kept) == 0
+    assert statistics.median(kept) < given_back / 20
     assert sum(kept) < given_back / 2
