@@ -22,7 +22,6 @@ from audiodiff.editing.whole import Change, Declip, Denoise, Extend, Resampled, 
 from audiodiff.editing.window import Bridge, Centred, bridge
 from audiodiff.errors import InputError
 
-_LEAST_SIGNAL = 0.05  # share of a noisy recording's power that is taken for sound
 _LONGEST_PICTURE = 64  # intervals that a plan remembers
 
 
@@ -207,9 +206,6 @@ class RemoveNoise:
             deviations = torch.full((2,), 10 ** (self.noise_db / 20))
         power = float(deviations.square().mean().clamp(min=1e-20))
         remarks = (f"noise of {10 * math.log10(power):.1f} dB", *_rate_remark(recording, restorer))
-        # It is the sound without its noise that is brought to the model's level.
-        share = 1 - power * (to_model.gain / restorer.rms) ** 2
-        to_model = replace(to_model, gain=to_model.gain / math.sqrt(max(share, _LEAST_SIGNAL)))
         edit = Denoise(to_model, noise_ratios(to_model, deviations))
         return Plan(recording, (0, recording.length), to_model, edit, remarks)
 
