@@ -35,9 +35,7 @@ from audiodiff.types import Batch
 
 METHODS = ("moments", "projection", "replacement", "gradient")
 RATIO_MAX, _RATIO_MIN = 30.0, 0.01  # sigma / alpha of the first and the last level; data has unit variance
-_DENOISE_RATIO_MAX = (
-    100.0  # of removed noise: weak bands, such as the lowest, have 40 dB more noise than signal
-)
+_DENOISE_RATIO_MAX = 100.0  # of removed noise: weak bands may have 40 dB more noise than signal
 _SEGMENT_SECONDS = 1.5  # of models whose recipe tells none
 
 
@@ -187,7 +185,10 @@ class Restorer:
                 lambda step, draw: noise(step, x.shape, x.device, draw),
                 lambda change: representation.encode(representation.decode(change + zero, length)) - zero,
             )
-            return representation.decode(clean, length)
+            waveform = representation.decode(clean, length)
+        if not bool(waveform.isfinite().all()):
+            raise FloatingPointError("denoise: the model gave numbers that are not finite")
+        return waveform
 
     def noise_ratios(self, noise: Tensor) -> Tensor:
         """Returns the deviation [D, 1] in each channel of x that noise like a given one [1, C, T] stands for.

@@ -69,6 +69,17 @@ def test_silence_is_refused(task: Task) -> None:
         edit_waveform(tiny_model(), torch.zeros(1, 4000), RATE, task, QUICK)
 
 
+def test_a_constant_is_refused_and_so_are_numbers_that_are_not_finite() -> None:
+    with pytest.raises(InputError, match="the recording is a constant"):
+        edit_waveform(tiny_model(), torch.full((1, 8000), 0.5), RATE, Inpaint(((0.1, 0.2),)), QUICK)
+    model = tiny_model()
+    with torch.no_grad():
+        next(model.denoiser.network.parameters()).fill_(torch.nan)
+    for task in (RemoveNoise(-40.0), Inpaint(((0.1, 0.2),))):
+        with pytest.raises(FloatingPointError, match="not finite"):
+            edit_waveform(model, sound(0.3), RATE, task, QUICK)
+
+
 def test_a_gap_in_the_midst_of_silence_stays_silent() -> None:
     waveform = torch.cat([sound(0.2), torch.zeros(1, 8000)], 1)
     made = edit_waveform(tiny_model(), waveform, RATE, Inpaint(((0.8, 0.9),)), QUICK)
