@@ -22,6 +22,7 @@ from torch import Tensor
 from audiodiff.audio import io
 from audiodiff.data.augmenting import (
     Augmentation,
+    Relabelling,
     augmented,
     check_range,
     fitted,
@@ -37,7 +38,7 @@ _DECAY = math.log(1000.0)
 
 
 @dataclass(frozen=True)
-class Chain:
+class Chain(Relabelling):
     """One after the other, in the order given.
 
     Attributes:
@@ -45,10 +46,6 @@ class Chain:
     """
 
     augmentations: Sequence[Augmentation]
-
-    def __call__(self, waveform: Tensor, generator: np.random.Generator) -> Tensor:
-        """Returns [C, T'], of the length that the last one leaves."""
-        return self.with_labels(waveform, {}, generator)[0]
 
     def with_labels(
         self, waveform: Tensor, labels: Mapping[str, str], generator: np.random.Generator
@@ -60,7 +57,7 @@ class Chain:
 
 
 @dataclass(frozen=True)
-class Sometimes:
+class Sometimes(Relabelling):
     """An augmentation for a share of the segments; the others stay as they are.
 
     Attributes:
@@ -76,10 +73,6 @@ class Sometimes:
 
     def __post_init__(self) -> None:
         check_range("Sometimes: probability", self.probability, self.probability, 0, 1)
-
-    def __call__(self, waveform: Tensor, generator: np.random.Generator) -> Tensor:
-        """Returns [C, T'] or the waveform itself."""
-        return self.with_labels(waveform, {}, generator)[0]
 
     def with_labels(
         self, waveform: Tensor, labels: Mapping[str, str], generator: np.random.Generator

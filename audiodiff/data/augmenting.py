@@ -30,6 +30,10 @@ class Augmentation(Protocol):
 class Relabelling(Protocol):
     """An augmentation after which a label may be another: what is played higher has another pitch."""
 
+    def __call__(self, waveform: Tensor, generator: np.random.Generator) -> Tensor:
+        """Returns a waveform [C, T'] for a waveform [C, T] in [-1, 1], as `with_labels` does without any label."""
+        return self.with_labels(waveform, {}, generator)[0]
+
     def with_labels(
         self, waveform: Tensor, labels: Mapping[str, str], generator: np.random.Generator
     ) -> tuple[Tensor, Mapping[str, str]]:

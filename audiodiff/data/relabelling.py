@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from audiodiff.data.augmenting import check_range, kept_within, numeric_label, played
+from audiodiff.data.augmenting import Relabelling, check_range, kept_within, numeric_label, played
 from audiodiff.errors import InputError
 
 
 @dataclass(frozen=True)
-class LabelledGain:
+class LabelledGain(Relabelling):
     """Louder or softer, by decibels drawn uniformly, and the label that says how loud moves as far.
 
     Models of loudness learn from it every level between the bounds, also those at which nothing was recorded. A clip
@@ -44,10 +44,6 @@ class LabelledGain:
         check_range("LabelledGain: decibels", self.lowest_db, self.highest_db, -100, 100)
         check_range("LabelledGain: levels", self.lowest_level, self.highest_level, -200, 100)
 
-    def __call__(self, waveform: Tensor, generator: np.random.Generator) -> Tensor:
-        """Returns [C, T]."""
-        return self.with_labels(waveform, {}, generator)[0]
-
     def with_labels(
         self, waveform: Tensor, labels: Mapping[str, str], generator: np.random.Generator
     ) -> tuple[Tensor, Mapping[str, str]]:
@@ -68,7 +64,7 @@ class LabelledGain:
 
 
 @dataclass(frozen=True)
-class Transpose:
+class Transpose(Relabelling):
     """Played faster or slower, by semitones drawn uniformly, and the pitch that is its label moved along.
 
     Where the corpus has every third note, one and a half semitones up and down fill the gaps. Segments without that
@@ -106,10 +102,6 @@ class Transpose:
         check_range("Transpose: pitches", self.lowest_pitch, self.highest_pitch, -1000, 1000)
         if self.recorded and self.step_semitones == 0:
             raise InputError("Transpose: recorded: belongs to step_semitones above 0, got 0")
-
-    def __call__(self, waveform: Tensor, generator: np.random.Generator) -> Tensor:
-        """Returns [C, T']."""
-        return self.with_labels(waveform, {}, generator)[0]
 
     def with_labels(
         self, waveform: Tensor, labels: Mapping[str, str], generator: np.random.Generator
